@@ -1,0 +1,77 @@
+"""A settings file's text and the environment become a model, or errors that name their exact place.
+
+The environment overrides the file: `PREFIX_STORAGE__S3__BUCKET` sets `storage.s3.bucket`. A variable that starts
+with the prefix and names no setting is an error, like an unknown key of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class SettingsModel(BaseModel):
+    """Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; each line of the message names a place and what is wrong there."""
+
+
+Model = TypeVar("Model", bound=SettingsModel)
+
+
+def load(model: type[Model], text: str, *, origin: str, environment: Mapping[str, str], env_prefix: str) -> Model:
+    """Read `text` (YAML or JSON) from `origin` (a name for messages) under `environment` into `model`.
+
+    Raises `SettingsError`. Values of the environment are YAML, so lists and numbers work.
+    """
+    tree = _mapping(text, origin)
+    for variable, value in sorted(environment.items()):
+        if variable.startswith(env_prefix):
+            path = variable[len(env_prefix) :].lower().split("__")
+            _put(tree, path, _yaml(value, f"${variable}"), variable)
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(f"{origin}: " + f"\n{origin}: ".join(_lines(error))) from None
+
+
+def _mapping(text: str, origin: str) -> dict[str, Any]:
+    tree = _yaml(text, origin)
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{origin}: holds a {type(tree).__name__}, not a mapping of settings")
+    return tree
+
+
+def _yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SettingsError(f"{origin}:{where}: {getattr(error, 'problem', None) or 'not YAML'}") from None
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any, variable: str) -> None:
+    for step in path[:-1]:
+        tree = tree.setdefault(step, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"${variable}: `{step}` is not a group of settings")
+    tree[path[-1]] = value
+
+
+def _lines(error: ValidationError) -> list[str]:
+    lines = []
+    for found in error.errors(include_url=False, include_input=False):
+        place = ".".join(str(step) for step in found["loc"]) or "(top)"
+        what = "unknown key" if found["type"] == "extra_forbidden" else found["msg"]
+        lines.append(f"{place}: {what.removeprefix('Value error, ')}")
+    return lines
