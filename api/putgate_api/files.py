@@ -1,0 +1,223 @@
+"""What is stored: found, described, listed, removed; and the signed way to its bytes.
+
+Nothing below `.putgate/` is ever seen through a name: names cannot contain that segment, and listings leave it out.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from putgate_api.auth.access import listable, require
+from putgate_api.auth.caller import Caller
+from putgate_api.uploads.bucket import Bucket
+from putgate_api.uploads.content import Content
+from putgate_protocol.messages.base import File
+from putgate_protocol.messages.files import ListAnswer
+from putgate_protocol.names import RESERVED_SEGMENT, Name, encode
+from putgate_protocol.problems import NameProblem, Problem, problem
+from putgate_storage.errors import Refused
+from putgate_storage.store import Entry, Head, SignedRequest
+
+STORE_PAGES = 10
+"""The most LIST pages of the store for one page of answers; then a short page with a cursor."""
+
+INERT_TYPES = frozenset(
+    {
+        "application/octet-stream",
+        "application/pdf",
+        "audio/mpeg",
+        "audio/ogg",
+        "image/avif",
+        "image/gif",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "text/plain",
+        "video/mp4",
+        "video/webm",
+    }
+)
+"""Types that a browser shows without running anything; every other type is downloaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A file with what its metadata says; `content` is None for a file of another tool."""
+
+    file: File
+    content: Content | None
+
+
+async def describe(bucket: Bucket, caller: Caller, name: Name) -> Described:
+    """Raises `forbidden`, `not_found`."""
+    head = await _head(bucket, caller, name)
+    content = Content.of(head)
+    return Described(
+        file=bucket.file(
+            caller,
+            name,
+            size=head.size,
+            version=head.etag,
+            file_hash=None if content is None else str(content.file_hash),
+            modified=head.modified,
+            content_type=head.content_type,
+        ),
+        content=content,
+    )
+
+
+async def redirect(bucket: Bucket, caller: Caller, name: Name, *, disposition: str) -> SignedRequest:
+    """The signed GET of a file. `disposition`: the bucket's policy, `AttachActiveContent`, `Attach` or `Inline`."""
+    head = await _head(bucket, caller, name)
+    content_type = head.content_type or "application/octet-stream"
+    inert = content_type.partition(";")[0].strip().lower() in INERT_TYPES
+    inline = disposition == "Inline" or (disposition == "AttachActiveContent" and inert)
+    return await bucket.store.sign_get(
+        bucket.key(name),
+        bucket.limits.download_ttl,
+        content_type=content_type,
+        disposition=_disposition(name, inline=inline),
+        cache_control="private, no-cache",
+    )
+
+
+async def remove(bucket: Bucket, caller: Caller, name: Name, *, if_match: str | None) -> None:
+    """Raises `forbidden`, `not_found`, `precondition_unsupported`."""
+    require(caller, "delete", name)
+    key = bucket.key(name)
+    if if_match is not None:
+        raise problem("precondition_unsupported", "this store does not remove a file only if it has a given version")
+    if await bucket.store.head(key) is None:
+        raise _absent(name)
+    await bucket.store.delete(key)
+
+
+async def _head(bucket: Bucket, caller: Caller, name: Name) -> Head:
+    require(caller, "download", name)
+    if (head := await bucket.store.head(bucket.key(name))) is None:
+        raise _absent(name)
+    return head
+
+
+def _absent(name: Name) -> Problem:
+    return problem("not_found", f"there is no file {name}")
+
+
+def _disposition(name: Name, *, inline: bool) -> str:
+    """RFC 6266, with the last segment as the file's name."""
+    kind = "inline" if inline else "attachment"
+    return f"{kind}; filename*=UTF-8''{quote(name.raw.rsplit(b'/', 1)[-1], safe='')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a caller asks to list. `prefix`: encoded, as keys are. `limit`: 1 to 1000 files and prefixes."""
+
+    prefix: str
+    delimiter: str | None
+    limit: int
+
+    @classmethod
+    def parse(cls, bucket: Bucket, prefix: bytes, delimiter: str | None, limit: int) -> Listing:
+        encoded = encode(prefix)
+        if RESERVED_SEGMENT in prefix.split(b"/")[:-1]:
+            raise NameProblem.reserved("lies below a segment that Putgate keeps for itself")
+        if encoded and bucket.store.reserves(bucket.prefix + encoded):
+            raise NameProblem.reserved("is one that this store keeps for itself")
+        if delimiter not in {None, "/"}:
+            raise problem("request_invalid", "the only delimiter is '/'")
+        return cls(prefix=encoded, delimiter=delimiter, limit=limit)
+
+
+async def list_files(bucket: Bucket, caller: Caller, listing: Listing, cursor: str | None) -> ListAnswer:
+    """One page. Raises `forbidden` where the caller may list nothing there, `cursor_invalid`."""
+    scopes = listable(caller, listing.prefix)
+    if not scopes:
+        raise problem("forbidden", f"{caller.subject} may not list {listing.prefix or 'this bucket'}")
+    scope, token = _open_cursor(bucket, caller, listing, cursor)
+    pending = [one for one in scopes if one >= scope]
+    files: list[File] = []
+    folded: list[bytes] = []
+    for _ in range(STORE_PAGES):
+        if not pending or len(files) + len(folded) >= listing.limit:
+            break
+        current = pending[0]
+        if listing.delimiter and (fold := _folded(current, listing.prefix)) is not None:
+            page = await bucket.store.list(bucket.prefix + current, limit=1)
+            if page.entries and fold not in folded:
+                folded.append(fold)
+            pending, token = pending[1:], None
+            continue
+        try:
+            page = await bucket.store.list(
+                bucket.prefix + current,
+                delimiter=listing.delimiter,
+                token=token,
+                limit=listing.limit - len(files) - len(folded),
+            )
+        except Refused as error:
+            if token is None:
+                raise
+            raise problem("cursor_invalid", "the store does not know this cursor any more; list anew") from error
+        files.extend(file for entry in page.entries if (file := _listed(bucket, caller, entry)) is not None)
+        folded.extend(raw for key in page.prefixes if (raw := _visible_prefix(bucket, key)) is not None)
+        token = page.token
+        if token is None:
+            pending = pending[1:]
+    return ListAnswer(
+        files=files,
+        prefixes=[text for raw in folded if (text := _text(raw)) is not None],
+        prefixes_b64=[_b64(raw) for raw in folded if _text(raw) is None],
+        cursor=_seal_cursor(bucket, caller, listing, pending[0], token) if pending else None,
+    )
+
+
+def _folded(scope: str, prefix: str) -> bytes | None:
+    """The folder directly below `prefix` in which a deeper scope lies, or None where the scope is `prefix` itself."""
+    rest = scope[len(prefix) :]
+    if not rest:
+        return None
+    folder = prefix + rest.partition("/")[0]
+    name = Name.from_key(folder)
+    return None if name is None else name.raw + b"/"
+
+
+def _listed(bucket: Bucket, caller: Caller, entry: Entry) -> File | None:
+    name = Name.from_key(entry.key, bucket.prefix)
+    if name is None or bucket.store.reserves(entry.key):
+        return None
+    return bucket.file(caller, name, size=entry.size, version=entry.etag, modified=entry.modified)
+
+
+def _visible_prefix(bucket: Bucket, key: str) -> bytes | None:
+    name = Name.from_key(key.removesuffix("/"), bucket.prefix)
+    return None if name is None or bucket.store.reserves(key) else name.raw + b"/"
+
+
+def _text(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _b64(raw: bytes) -> str:
+    return b64encode(raw).decode("ascii")
+
+
+def _seal_cursor(bucket: Bucket, caller: Caller, listing: Listing, scope: str, token: str | None) -> str:
+    payload = [bucket.facts.bucket_id, caller.owner, listing.prefix, listing.delimiter, scope, token]
+    return bucket.sealer.seal("cursor", payload)
+
+
+def _open_cursor(bucket: Bucket, caller: Caller, listing: Listing, cursor: str | None) -> tuple[str, str | None]:
+    """The scope to go on with and the store's token there. A cursor serves only the question that it came from."""
+    if cursor is None:
+        return "", None
+    invalid = problem("cursor_invalid", "this cursor belongs to another listing, or was cut or changed on its way")
+    *question, scope, token = bucket.sealer.open("cursor", cursor, invalid)
+    if question != [bucket.facts.bucket_id, caller.owner, listing.prefix, listing.delimiter]:
+        raise invalid
+    return scope, token

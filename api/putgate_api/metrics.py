@@ -1,0 +1,51 @@
+"""What the admin port shows to Prometheus. Label sets are bounded: calls, codes and outcomes, never names."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """One per process, with its own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.calls = Histogram(
+            "putgate_api_call_seconds",
+            "Time to answer a call, by call and problem code (`ok` for success)",
+            ("call", "code"),
+            buckets=_LATENCIES,
+            registry=self.registry,
+        )
+        self.initiates = Counter(
+            "putgate_api_initiates",
+            "Files declared, by outcome: exists, put, multipart, resumed, or a problem's code",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.bytes_declared = Counter(
+            "putgate_api_declared_bytes",
+            "Bytes of files declared, by outcome; exists means that they need not be sent",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.store_calls = Histogram(
+            "putgate_api_store_call_seconds",
+            "Time of calls to the store, by operation and outcome (ok, absent, refused, transient, permanent)",
+            ("operation", "outcome"),
+            buckets=_LATENCIES,
+            registry=self.registry,
+        )
+        self.ready = Gauge("putgate_api_ready", "1 when the bucket is prepared", registry=self.registry)
+
+    def call(self, call: str, code: str, seconds: float) -> None:
+        self.calls.labels(call, code).observe(seconds)
+
+    def store_call(self, operation: str, outcome: str, seconds: float) -> None:
+        self.store_calls.labels(operation, outcome).observe(seconds)
+
+    def initiated(self, outcome: str, size: int) -> None:
+        self.initiates.labels(outcome).inc()
+        self.bytes_declared.labels(outcome).inc(size)

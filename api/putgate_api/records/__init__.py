@@ -1,0 +1,1 @@
+"""Putgate's own objects in the bucket: typed, and with their keys derived in one place."""

@@ -1,0 +1,194 @@
+r"""Session records: the state of one multipart upload, kept in the bucket so that any replica can go on with it.
+
+        ┌──────── (store upload vanished, or creator died) ───────┐
+        ▼                                                          │
+    creating ──▶ open ──▶ completing ──▶ done ──(new initiate)──▶ creating
+        │          │            └──(released by its holder)──▶ open
+        └──────────┴──▶ aborting ──▶ (record removed)
+
+The record is written *before* the store upload is created, so that an upload whose creation was cut short can be
+found and dropped. Every step is a write conditional on the record's ETag; where a store has no such writes, one
+process at a time is what keeps a session whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from putgate_api.records.keys import RecordKeys
+from putgate_protocol.digests import FileHash
+from putgate_protocol.names import Name
+from putgate_storage.errors import ConditionFailed, Permanent, Transient
+from putgate_storage.store import Condition, IfAbsent, IfMatch, ObjectHeaders, Store
+
+State = Literal["creating", "open", "completing", "aborting", "done"]
+
+_MAX_BYTES = 16 * 1024
+_JSON = ObjectHeaders(content_type="application/json")
+
+LAPSE = timedelta(seconds=60)
+"""How long a `completing` or `aborting` holder counts as alive after its last write. Shorter, and a store that is
+slow to complete a large upload looks like a dead holder; longer, and clients wait longer after a crash."""
+
+CREATION_LAPSE = timedelta(seconds=5)
+"""How long a `creating` record may stand before another takes it over. Creating takes one store call; taking over
+a live creator loses nothing, since only one of the two can move the record on, and the other drops its upload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """`holder`: who moves it on, empty when released. `version`: the published object's ETag, once done."""
+
+    id: str
+    owner: str
+    key: str
+    file_hash: FileHash
+    size: int
+    part_size: int
+    nonce: str
+    state: State
+    created: datetime
+    expires: datetime
+    store_upload_id: str | None = None
+    holder: str = ""
+    version: str | None = None
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A session as it stands in the bucket. `age` is by the store's own clock."""
+
+    session: Session
+    etag: str
+    age: timedelta
+
+    def lapsed(self) -> bool:
+        """Whether nobody alive is moving it on."""
+        lapse = CREATION_LAPSE if self.session.state == "creating" else LAPSE
+        return self.session.holder == "" or self.age >= lapse
+
+
+def session_id(*, owner: str, key: str, name: Name, file_hash: FileHash, part_size: int) -> str:
+    """The id of the one session that this owner can have for this content under this name.
+
+    It begins with a hash of the key, so that the sessions of one key can be found by a listing.
+    """
+    rest = hashlib.sha256(b"\0".join((owner.encode(), name.raw, file_hash, str(part_size).encode()))).hexdigest()
+    return f"{key_mark(key)}-{rest[:40]}"
+
+
+def key_mark(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+class Sessions:
+    """Reads and moves session records. `conditional`: whether the store has conditional writes."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: RecordKeys,
+        *,
+        conditional: bool,
+        random_hex: Callable[[int], str] = secrets.token_hex,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._conditional = conditional
+        self._random_hex = random_hex
+
+    async def get(self, owner: str, session_id: str) -> Kept | None:
+        found = await self._store.get_small(self._keys.session(owner, session_id), _MAX_BYTES)
+        if found is None:
+            return None
+        return Kept(
+            session=_from_json(found.body, session_id),
+            etag=found.etag,
+            age=max(found.date - found.modified, timedelta()),
+        )
+
+    async def create(self, session: Session) -> Kept | None:
+        """Write a first record; None when there is one already."""
+        return await self._write(session, IfAbsent())
+
+    async def move(self, kept: Kept, **changes: Any) -> Kept | None:
+        """Replace the record that `kept` shows; None when somebody else was faster."""
+        return await self._write(replace(kept.session, **changes), IfMatch(etag=kept.etag))
+
+    async def remove(self, session: Session) -> None:
+        """Remove the record; its holder must have just written it, so that no other has taken it over."""
+        await self._store.delete(self._keys.session(session.owner, session.id))
+
+    async def of_key(self, key: str) -> list[Session]:
+        """Every session of this key, of any owner."""
+        found: list[Session] = []
+        token: str | None = None
+        while True:
+            page = await self._store.list(self._keys.sessions, token=token)
+            for entry in page.entries:
+                owner, _, file = entry.key.removeprefix(self._keys.sessions).partition("/")
+                if file.startswith(key_mark(key)) and file.endswith(".json"):
+                    kept = await self.get(owner, file.removesuffix(".json"))
+                    if kept is not None and kept.session.key == key:
+                        found.append(kept.session)
+            if (token := page.token) is None:
+                return found
+
+    async def _write(self, session: Session, condition: Condition) -> Kept | None:
+        # The stamp makes every write's bytes its own, so that after a lost answer one can see who wrote.
+        body = json.dumps(_to_json(session) | {"stamp": self._random_hex(8)}, separators=(",", ":")).encode()
+        key = self._keys.session(session.owner, session.id)
+        try:
+            etag = await self._store.put_small(
+                key, body, headers=_JSON, condition=condition if self._conditional else None
+            )
+        except (ConditionFailed, Transient) as error:
+            written = await self._store.get_small(key, _MAX_BYTES)
+            if written is not None and written.body == body:
+                etag = written.etag
+            elif isinstance(error, ConditionFailed):
+                return None
+            else:
+                raise
+        return Kept(session=session, etag=etag, age=timedelta())
+
+
+def _to_json(session: Session) -> dict[str, object]:
+    return {
+        "v": 1,
+        "id": session.id,
+        "owner": session.owner,
+        "key": session.key,
+        "file_hash": str(session.file_hash),
+        "size": session.size,
+        "part_size": session.part_size,
+        "nonce": session.nonce,
+        "state": session.state,
+        "created": session.created.timestamp(),
+        "expires": session.expires.timestamp(),
+        "store_upload_id": session.store_upload_id,
+        "holder": session.holder,
+        "version": session.version,
+        "content_type": session.content_type,
+    }
+
+
+def _from_json(body: bytes, session_id: str) -> Session:
+    try:
+        tree: dict[str, Any] = json.loads(body)
+        fields = {name: value for name, value in tree.items() if name not in {"v", "stamp"}}
+        fields["file_hash"] = FileHash.parse(fields["file_hash"])
+        for moment in ("created", "expires"):
+            fields[moment] = datetime.fromtimestamp(fields[moment], UTC)
+        return Session(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Permanent(
+            f"the session record {session_id} is damaged; remove it to let its upload begin anew", code="RecordDamaged"
+        ) from error

@@ -1,0 +1,1 @@
+"""The only place that knows HTTP: a message in, a use case, a message out."""

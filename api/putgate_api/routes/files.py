@@ -1,0 +1,105 @@
+"""`/files`: redirect, describe, remove, list."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+
+from putgate_api.files import Listing, describe, list_files, redirect, remove
+from putgate_api.routes.http import answer
+from putgate_api.routes.serving import Serving
+from putgate_protocol.messages.files import (
+    HEADER_FILE_HASH,
+    HEADER_PART_SIZE,
+    HEADER_SIZE,
+    HEADER_VERSION,
+    MAX_LIMIT,
+)
+from putgate_protocol.names import Name
+from putgate_protocol.problems import problem
+
+Disposition = Literal["AttachActiveContent", "Attach", "Inline"]
+
+
+def add_file_routes(app: web.Application, serving: Serving, disposition: Disposition) -> None:
+    async def get(request: web.Request) -> web.Response:
+        caller = serving.caller(request)
+        name = name_of(request)
+        signed = await redirect(serving.bucket, caller, name, disposition=disposition)
+        headers = {"Location": signed.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+        return web.Response(status=302, headers=headers)
+
+    async def head(request: web.Request) -> web.Response:
+        found = await describe(serving.bucket, serving.caller(request), name_of(request))
+        headers = {
+            HEADER_SIZE: str(found.file.size),
+            HEADER_VERSION: found.file.version or "",
+            "Cache-Control": "no-store",
+        }
+        if found.content is not None:
+            headers[HEADER_FILE_HASH] = str(found.content.file_hash)
+            headers[HEADER_PART_SIZE] = str(found.content.part_size)
+        response = web.Response(headers=headers, content_type=_media_type(found.file.content_type))
+        if found.file.version:
+            response.etag = found.file.version
+        response.last_modified = found.file.modified
+        return response
+
+    async def delete(request: web.Request) -> web.Response:
+        caller = serving.caller(request)
+        await remove(serving.bucket, caller, name_of(request), if_match=request.headers.get("If-Match"))
+        return web.Response(status=204)
+
+    async def listing(request: web.Request) -> web.Response:
+        caller = serving.caller(request)
+        query = _query(request)
+        asked = Listing.parse(
+            serving.bucket, query.get("prefix", b""), _text(query, "delimiter"), _limit(_text(query, "limit"))
+        )
+        return answer(await list_files(serving.bucket, caller, asked, _text(query, "cursor")))
+
+    # A name may hold a line feed, which `.` would not match.
+    name = r"/files/{name:[\s\S]+}"
+    app.router.add_get("/files", listing, name="list", allow_head=False)
+    app.router.add_get(name, get, name="file", allow_head=False)
+    app.router.add_head(name, head, name="stat")
+    app.router.add_delete(name, delete, name="delete")
+
+
+def name_of(request: web.Request) -> Name:
+    """The name in the path, percent-decoded exactly once. Raises `NameProblem`."""
+    raw_path = request.raw_path.partition("?")[0]
+    return Name.parse(unquote_to_bytes(raw_path.partition("/files/")[2]))
+
+
+def _query(request: web.Request) -> dict[str, bytes]:
+    """The query with values as bytes: a prefix need not be UTF-8."""
+    found: dict[str, bytes] = {}
+    for pair in request.raw_path.partition("?")[2].split("&"):
+        key, _, value = pair.partition("=")
+        found[key] = unquote_to_bytes(value.replace("+", " "))
+    return found
+
+
+def _text(query: dict[str, bytes], field: str) -> str | None:
+    value = query.get(field)
+    if not value:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise problem("request_invalid", f"{field} is not UTF-8") from None
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return MAX_LIMIT
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
+        raise problem("request_invalid", f"limit is a number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def _media_type(content_type: str | None) -> str:
+    return (content_type or "application/octet-stream").partition(";")[0].strip()

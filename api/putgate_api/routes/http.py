@@ -1,0 +1,115 @@
+"""What every route shares: reading messages, writing answers, and problems out of everything that can go wrong."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from putgate_api.metrics import Metrics
+from putgate_api.reloading import Unreadable
+from putgate_api.uploads.batch import invalid_request
+from putgate_protocol.messages.base import Message
+from putgate_protocol.messages.batch import MAX_BODY_BYTES
+from putgate_protocol.problems import Problem, problem
+from putgate_storage.errors import Permanent, Refused, StoreError, Transient
+
+log = structlog.get_logger("putgate.api")
+
+Answer = TypeVar("Answer", bound=Message)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_RETRY_AFTER = 1.0
+"""Seconds; what a client waits at least for a store that is away. Its own jitter spreads the rest."""
+
+
+async def read(request: web.Request, kind: type[Answer]) -> Answer:
+    """The body as a message. Raises `json_invalid`, `request_invalid`, `body_too_large`."""
+    try:
+        return kind.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise invalid_request(error) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise problem("body_too_large", f"a request's body has at most {MAX_BODY_BYTES} bytes") from None
+
+
+def answer(message: Message, *, status: int = 200) -> web.Response:
+    return web.Response(body=to_json(message.to_wire()), status=status, content_type="application/json")
+
+
+def as_problem(error: BaseException) -> Problem:
+    """Any failure as what a caller gets to see. What is not foreseen says nothing of its inside."""
+    match error:
+        case Problem():
+            return error
+        case Transient():
+            delay = error.delay if error.delay is not None else _RETRY_AFTER
+            return problem(
+                "store_unavailable", f"the store does not answer at present ({error.code})", retry_after=delay
+            )
+        case Refused() | Permanent():
+            return problem("store_refused", f"the store refused: {error} ({error.code})")
+        case Unreadable():
+            return problem("not_ready", "the server cannot read its keys at present", retry_after=5)
+        case _:
+            return problem("internal_error", "the server failed; its log says why")
+
+
+def problem_response(error: Problem) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.code == "unauthenticated":
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.Response(
+        body=to_json(error.to_wire()), status=error.status, content_type="application/problem+json", headers=headers
+    )
+
+
+def observing(metrics: Metrics) -> Middleware:
+    """A middleware: failures become problems, and every call is counted, timed and logged once."""
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        call = request.match_info.route.name or "unknown"
+        code = "ok"
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            found = _foreign(error)
+            code = found.code
+            return problem_response(found)
+        except (Problem, StoreError, Unreadable) as error:
+            found = as_problem(error)
+            code = found.code
+            return problem_response(found)
+        except Exception as error:
+            log.exception("call failed", call=call, error=type(error).__name__)
+            found = as_problem(error)
+            code = found.code
+            return problem_response(found)
+        finally:
+            seconds = time.perf_counter() - started
+            metrics.call(call, code, seconds)
+            log.info("call", call=call, code=code, ms=round(seconds * 1000, 1))
+
+    return observe
+
+
+def _foreign(error: web.HTTPException) -> Problem:
+    """What aiohttp itself refuses."""
+    match error.status:
+        case 404 | 405:
+            return problem("not_found", "there is no such call here; see the protocol's list of calls")
+        case 413:
+            return problem("body_too_large", f"a request's body has at most {MAX_BODY_BYTES} bytes")
+        case _:
+            return problem("request_invalid", f"not a request that can be read: {error.reason}")

@@ -1,0 +1,1 @@
+"""The use cases of an upload: values in, answers or problems out; the outside world only through storage."""

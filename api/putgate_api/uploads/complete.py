@@ -1,0 +1,270 @@
+"""Complete: verify that the store holds every part, publish, and look.
+
+The look decides. Whatever the store answered to its Complete (success, 404, 412, 500, nothing), the file is ours
+if and only if a HEAD of the key shows this upload's nonce and size; so the same call, repeated after any crash or
+lost answer, ends the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from putgate_api.auth.caller import Caller
+from putgate_api.records.sessions import Kept
+from putgate_api.uploads.bucket import Bucket
+from putgate_api.uploads.content import Content
+from putgate_api.uploads.ending import drop_session
+from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
+from putgate_api.uploads.session import busy, held_parts, store_upload
+from putgate_protocol.digests import PartHash
+from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest
+from putgate_protocol.problems import Problem, problem
+from putgate_storage.errors import ConditionFailed, Refused, StoreError, Transient
+from putgate_storage.store import Condition, FinishedPart, Head, IfAbsent, IfMatch, StoredPart
+
+RENEW_EVERY = 20.0
+"""Seconds between two renewals by a holder whose store takes long to complete; a third of what it may be silent."""
+
+_ROUNDS = 8
+"""How often a lost race for the record is looked at again; each loss means that somebody else moved it on."""
+
+_NAMED = 1000
+"""The most part numbers that one `parts_missing` names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What a HEAD of the key shows. `nonce` is None where the object is not Putgate's."""
+
+    head: Head
+    content: Content | None
+
+
+async def complete(bucket: Bucket, caller: Caller, request: CompleteRequest) -> CompleteAnswer:
+    opened = open_upload_id(bucket, caller, request.upload_id)
+    if opened.token.commit == "put":
+        return await _confirm_put(bucket, caller, opened)
+    for _ in range(_ROUNDS):
+        kept = await session_of(bucket, opened)
+        answer = await _step(bucket, caller, opened, kept)
+        if answer is not None:
+            return answer
+    raise busy(opened.token.name.encoded)
+
+
+async def _confirm_put(bucket: Bucket, caller: Caller, opened: Opened) -> CompleteAnswer:
+    seen = await _look(bucket, opened)
+    if seen is not None and (_is_this_upload(opened, seen) or _is_same_file(opened, seen)):
+        return _file(bucket, caller, opened, seen)
+    raise gone(opened)
+
+
+async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | None) -> CompleteAnswer | None:
+    """One look at the session and what follows from it; None when somebody else has moved it on meanwhile."""
+    if kept is None:
+        return await _finished_elsewhere(bucket, caller, opened)
+    match kept.session.state:
+        case "open":
+            return await _take_and_publish(bucket, caller, opened, kept)
+        case "completing":
+            seen = await _look(bucket, opened)
+            if seen is not None and _is_nonce(seen, kept.session.nonce):
+                await _done(bucket, kept, seen)
+                return _file(bucket, caller, opened, seen)
+            if not kept.lapsed():
+                raise busy(opened.token.name.encoded)
+            return await _take_and_publish(bucket, caller, opened, kept)
+        case "done":
+            seen = await _look(bucket, opened)
+            if seen is None:
+                raise gone(opened)
+            if _is_nonce(seen, kept.session.nonce) or _is_same_file(opened, seen):
+                return _file(bucket, caller, opened, seen)
+            return CompleteAnswer(status="superseded")
+        case "creating":
+            raise busy(opened.token.name.encoded)
+        case "aborting":
+            raise gone(opened)
+        case _:
+            assert_never(kept.session.state)
+
+
+async def _finished_elsewhere(bucket: Bucket, caller: Caller, opened: Opened) -> CompleteAnswer:
+    """Without a session, only what the key itself shows can be answered."""
+    return await _confirm_put(bucket, caller, opened)
+
+
+async def _take_and_publish(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept) -> CompleteAnswer | None:
+    session = kept.session
+    check_not_expired(bucket, opened, session)
+    upload = store_upload(session)
+    stored = await bucket.store.list_parts(upload)
+    hashes = await bucket.parts.read(session)
+    if stored is None or hashes is None:
+        # An earlier Complete may have succeeded without anybody noting it.
+        seen = await _look(bucket, opened)
+        if seen is not None and _is_nonce(seen, session.nonce):
+            await _done(bucket, kept, seen)
+            return _file(bucket, caller, opened, seen)
+        return await _finished_elsewhere(bucket, caller, opened)
+    _check_parts(opened, stored)
+    held = await bucket.sessions.move(kept, state="completing", holder=bucket.random_hex(8))
+    if held is None:
+        return None
+    return await _publish(bucket, caller, opened, held, _finished_parts(bucket, opened, stored, hashes))
+
+
+async def _publish(
+    bucket: Bucket, caller: Caller, opened: Opened, held: Kept, parts: Sequence[FinishedPart]
+) -> CompleteAnswer | None:
+    """Ask the store to publish, under our hold of the session; then look, whatever it said."""
+    failure: StoreError | None = None
+    succeeded = False
+    async with _renewing(bucket, held) as hold:
+        try:
+            succeeded = await bucket.store.complete(store_upload(held.session), parts, _condition(opened)) is not None
+        except StoreError as error:
+            failure = error
+        seen = await _look(bucket, opened)
+    current = hold.kept
+    if seen is not None and _is_nonce(seen, held.session.nonce):
+        await _done(bucket, current, seen)
+        return _file(bucket, caller, opened, seen)
+    if succeeded and seen is not None:
+        await _done(bucket, current, seen)
+        if _is_same_file(opened, seen):
+            return _file(bucket, caller, opened, seen)
+        return CompleteAnswer(status="superseded")
+    await _give_back(bucket, opened, current, failure)
+    if seen is not None and _is_same_file(opened, seen) and not isinstance(failure, Transient):
+        return _file(bucket, caller, opened, seen)
+    raise _failed(opened, failure)
+
+
+async def _give_back(bucket: Bucket, opened: Opened, held: Kept, failure: StoreError | None) -> None:
+    """After a Complete that published nothing: end the upload if its precondition is lost, else let others try."""
+    if isinstance(failure, ConditionFailed) and (opened.token.if_absent or opened.token.if_match is not None):
+        aborting = await bucket.sessions.move(held, state="aborting")
+        if aborting is not None:
+            await drop_session(bucket, aborting)
+        return
+    await bucket.sessions.move(held, state="completing" if isinstance(failure, Transient) else "open", holder="")
+
+
+def _failed(opened: Opened, failure: StoreError | None) -> Problem | StoreError:
+    name = opened.token.name
+    match failure:
+        case None:
+            return gone(opened)
+        case ConditionFailed():
+            return problem("precondition_failed", f"{name} does not meet the upload's precondition any more")
+        case Refused():
+            return problem("parts_missing", f"the store refused to complete {name}: {failure.code}; ask for its status")
+        case _:
+            return failure
+
+
+def _check_parts(opened: Opened, stored: Sequence[StoredPart]) -> None:
+    held = {part.part_number for part in held_parts(opened.plan, tuple(stored))}
+    missing = [number for number in range(1, opened.plan.count + 1) if number not in held]
+    if missing:
+        raise problem(
+            "parts_missing",
+            f"the store lacks {len(missing)} of the {opened.plan.count} parts of {opened.token.name}",
+            parts=tuple(missing[:_NAMED]),
+        )
+
+
+def _finished_parts(
+    bucket: Bucket, opened: Opened, stored: Sequence[StoredPart], hashes: Sequence[PartHash]
+) -> list[FinishedPart]:
+    sha256 = bucket.abilities.complete_takes_sha256
+    return [
+        FinishedPart(number=part.number, etag=part.etag, sha256=hashes[part.number - 1] if sha256 else None)
+        for part in stored
+        if part.number <= opened.plan.count
+    ]
+
+
+def _condition(opened: Opened) -> Condition | None:
+    if opened.token.if_absent:
+        return IfAbsent()
+    if opened.token.if_match is not None:
+        return IfMatch(etag=opened.token.if_match)
+    return None
+
+
+@dataclass(slots=True)
+class _Hold:
+    kept: Kept
+
+
+@contextlib.asynccontextmanager
+async def _renewing(bucket: Bucket, held: Kept) -> AsyncIterator[_Hold]:
+    """Renew the hold while the body runs; the task ends with the body."""
+    hold = _Hold(kept=held)
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY)
+            renewed = await bucket.sessions.move(hold.kept)
+            if renewed is None:
+                return
+            hold.kept = renewed
+
+    task = asyncio.create_task(renew())
+    try:
+        yield hold
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, StoreError):
+            await task
+
+
+async def _look(bucket: Bucket, opened: Opened) -> Published | None:
+    head = await bucket.store.head(opened.key)
+    return None if head is None else Published(head=head, content=Content.of(head))
+
+
+def _is_this_upload(opened: Opened, seen: Published) -> bool:
+    return _is_nonce(seen, opened.token.nonce) and seen.head.size == opened.token.size
+
+
+def _is_nonce(seen: Published, nonce: str) -> bool:
+    return seen.content is not None and seen.content.nonce == nonce
+
+
+def _is_same_file(opened: Opened, seen: Published) -> bool:
+    token, content = opened.token, seen.content
+    return content is not None and (content.owner, content.file_hash, content.size, content.part_size) == (
+        token.owner,
+        token.file_hash,
+        token.size,
+        token.part_size,
+    )
+
+
+async def _done(bucket: Bucket, kept: Kept, seen: Published) -> None:
+    """Note the end. The publication is the commit, so losing this note, or the race for it, undoes nothing."""
+    noted = await bucket.sessions.move(kept, state="done", holder="", version=seen.head.etag)
+    if noted is not None:
+        await bucket.parts.remove(kept.session)
+
+
+def _file(bucket: Bucket, caller: Caller, opened: Opened, seen: Published) -> CompleteAnswer:
+    return CompleteAnswer(
+        status="complete",
+        file=bucket.file(
+            caller,
+            opened.token.name,
+            size=seen.head.size,
+            version=seen.head.etag,
+            file_hash=str(opened.token.file_hash),
+            modified=seen.head.modified,
+            content_type=seen.head.content_type,
+        ),
+    )

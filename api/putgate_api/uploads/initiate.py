@@ -1,0 +1,205 @@
+"""Initiate: a declared file is stored already, is committed by one PUT, or becomes a multipart upload.
+
+The order matters: what exists is answered before preconditions are looked at, so that repeating a call whose answer
+was lost succeeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from putgate_api.auth.access import may
+from putgate_api.auth.caller import Caller
+from putgate_api.upload_id import UploadToken
+from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, PUT_LIFE, Bucket
+from putgate_api.uploads.content import Content
+from putgate_api.uploads.declared import Declared, declare
+from putgate_api.uploads.look import look
+from putgate_api.uploads.session import open_session
+from putgate_api.uploads.signing import next_page, seconds_until, sign_parts, signed_part
+from putgate_protocol.digests import PartHash
+from putgate_protocol.messages.initiate import Exists, InitiateRequest, Upload
+from putgate_protocol.names import Name
+from putgate_protocol.problems import problem
+from putgate_storage.errors import ConditionFailed, Unsupported
+from putgate_storage.store import Condition, Head, IfAbsent, IfMatch, ObjectHeaders, PutToSign
+
+CLOSER_LOOK = 3
+"""From this many failed commits by PUT on, the file goes the multipart way, whose end the server itself sees."""
+
+CACHE_CONTROL = "no-cache"
+"""A name's content may change at any time, so caches ask again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a LIST or HEAD has shown at a declared file's key."""
+
+    head: Head | None
+
+
+async def initiate(bucket: Bucket, caller: Caller, request: InitiateRequest) -> Exists | Upload:
+    """One file. Raises the problems of PROTOCOL's initiate."""
+    declared = declare(bucket, caller, request)
+    seen = Looked(head=await look(bucket.store, declared.key))
+    return await decide(bucket, declared, seen, page=MAX_SIGNED_PARTS)
+
+
+async def decide(bucket: Bucket, declared: Declared, seen: Looked, *, page: int) -> Exists | Upload:
+    """Answer a declared file, of which `seen` was seen; at most `page` signed parts."""
+    content = None if seen.head is None else Content.of(seen.head)
+    if seen.head is not None and content is not None and _is_stored(declared, content):
+        return exists(bucket, declared.caller, declared.name, seen.head, content)
+    readable = may(declared.caller, "download", declared.name) or (
+        content is not None and content.owner == declared.caller.owner
+    )
+    _check_preconditions(declared, seen.head, readable=readable)
+    if declared.plan.size == 0:
+        return await _write_empty(bucket, declared, seen.head)
+    if declared.plan.size <= bucket.put_max_size and declared.recheck < CLOSER_LOOK:
+        if seen.head is None:
+            return await _one_put(bucket, declared, IfAbsent())
+        if readable:
+            return await _one_put(bucket, declared, IfMatch(etag=seen.head.etag))
+    if declared.conditional and declared.recheck >= CLOSER_LOOK and declared.plan.size <= bucket.put_max_size:
+        raise problem(
+            "precondition_failed", f"{declared.name} keeps changing while it is uploaded under a precondition"
+        )
+    if declared.conditional and not bucket.abilities.conditional_complete:
+        raise problem(
+            "precondition_unsupported",
+            "this store lets several conditional completions win at once, so if_absent and if_match are only kept "
+            f"for files of up to {bucket.put_max_size} bytes",
+        )
+    return await _multipart(bucket, declared, page)
+
+
+def exists(bucket: Bucket, caller: Caller, name: Name, head: Head, content: Content) -> Exists:
+    return Exists(
+        file=bucket.file(
+            caller,
+            name,
+            size=head.size,
+            version=head.etag,
+            file_hash=str(content.file_hash),
+            modified=head.modified,
+            content_type=head.content_type,
+        )
+    )
+
+
+def _is_stored(declared: Declared, content: Content) -> bool:
+    """The same bytes, and the caller may know of them."""
+    return content.same_bytes(declared.content(content.nonce)) and (
+        content.owner == declared.caller.owner or may(declared.caller, "download", declared.name)
+    )
+
+
+def _check_preconditions(declared: Declared, head: Head | None, *, readable: bool) -> None:
+    if declared.if_match is not None:
+        if not readable:
+            raise problem("forbidden", f"if_match needs the right to download {declared.name}, or to own it")
+        if head is None or head.etag != declared.if_match:
+            raise problem("precondition_failed", f"{declared.name} does not have the version of if_match")
+    if declared.if_absent and head is not None:
+        raise problem("precondition_failed", f"{declared.name} exists already")
+
+
+async def _write_empty(bucket: Bucket, declared: Declared, head: Head | None) -> Exists:
+    """A file without bytes has no part to send: the server writes it itself."""
+    condition: Condition | None = None
+    if declared.conditional:
+        if not bucket.abilities.conditional_put:
+            raise problem("precondition_unsupported", "this store has no conditional writes")
+        condition = IfAbsent() if head is None else IfMatch(etag=head.etag)
+    content = declared.content(bucket.random_hex(16))
+    try:
+        await bucket.store.put_small(declared.key, b"", headers=_object_headers(declared, content), condition=condition)
+    except ConditionFailed:
+        raise problem("precondition_failed", f"{declared.name} was written by somebody else meanwhile") from None
+    except Unsupported:
+        raise problem("precondition_unsupported", "this store has no conditional writes") from None
+    written = await bucket.store.head(declared.key)
+    stored = None if written is None else Content.of(written)
+    if written is None or stored is None or not stored.same_bytes(content):
+        raise problem("upload_busy", f"{declared.name} was written by somebody else meanwhile", retry_after=1)
+    return exists(bucket, declared.caller, declared.name, written, stored)
+
+
+async def _one_put(bucket: Bucket, declared: Declared, condition: Condition) -> Upload:
+    """One presigned PUT to the final key, whose success is the commit."""
+    content = declared.content(bucket.random_hex(16))
+    size = declared.plan.size
+    request = await bucket.store.sign_put(
+        PutToSign(
+            key=declared.key,
+            length=size,
+            sha256=PartHash(declared.parts[0]),
+            headers=_object_headers(declared, content),
+            condition=condition,
+        ),
+        PUT_LIFE,
+    )
+    now = bucket.now()
+    expires = now + bucket.limits.session_ttl
+    token = UploadToken(
+        bucket_id=bucket.facts.bucket_id,
+        owner=declared.caller.owner,
+        name=declared.name,
+        commit="put",
+        nonce=content.nonce,
+        file_hash=declared.file_hash,
+        size=size,
+        part_size=declared.plan.part_size,
+        expires=expires,
+    )
+    return Upload.model_construct(
+        status="upload",
+        upload_id=bucket.sealer.seal_upload(token),
+        expires_at=expires,
+        expires_in=seconds_until(expires, now),
+        commit="put",
+        parts=[signed_part(request, number=1, offset=0, length=size, now=now)],
+        uploaded=[],
+        next_part_number=None,
+    )
+
+
+async def _multipart(bucket: Bucket, declared: Declared, page: int) -> Upload:
+    """An open session, new or resumed, with the first signed parts of what the store lacks."""
+    opened = await open_session(bucket, declared)
+    numbers, next_number = next_page(declared.plan, {part.part_number for part in opened.held}, page)
+    parts = await sign_parts(bucket, opened.upload, declared.plan, declared.parts, numbers)
+    session = opened.kept.session
+    return Upload.model_construct(
+        status="upload",
+        upload_id=bucket.sealer.seal_upload(
+            UploadToken(
+                bucket_id=bucket.facts.bucket_id,
+                owner=declared.caller.owner,
+                name=declared.name,
+                commit="complete",
+                nonce=session.nonce,
+                file_hash=declared.file_hash,
+                size=declared.plan.size,
+                part_size=declared.plan.part_size,
+                expires=session.created + bucket.limits.abandon_after,
+                if_absent=declared.if_absent,
+                if_match=declared.if_match,
+            )
+        ),
+        expires_at=session.expires,
+        expires_in=seconds_until(session.expires, bucket.now()),
+        commit="complete",
+        parts=parts,
+        uploaded=list(opened.held),
+        next_part_number=next_number,
+    )
+
+
+def _object_headers(declared: Declared, content: Content) -> ObjectHeaders:
+    return ObjectHeaders(
+        content_type=declared.content_type,
+        cache_control=CACHE_CONTROL,
+        metadata={**declared.metadata, **content.metadata()},
+    )

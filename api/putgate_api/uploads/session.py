@@ -1,0 +1,213 @@
+"""The open session of a declared file: found and resumed, or begun. Decides nothing about publication.
+
+At most one process gets to move a session on at a time, and each step can be taken over: whoever finds a step
+that stands still goes on from what the bucket shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import assert_never
+
+from putgate_api.records.sessions import Kept, Session, session_id
+from putgate_api.uploads.bucket import Bucket
+from putgate_api.uploads.content import Content
+from putgate_api.uploads.declared import Declared
+from putgate_api.uploads.ending import drop_session
+from putgate_api.uploads.orphans import drop_orphans
+from putgate_protocol.messages.base import HeldPart
+from putgate_protocol.parts import PartPlan
+from putgate_protocol.problems import Problem, problem
+from putgate_storage.errors import StoreError, Transient
+from putgate_storage.store import ObjectHeaders, StoredPart, StoreUpload
+
+_LOOKS = 12
+"""How often a step of somebody else's is looked at before the caller is told to come back."""
+
+_PAUSE = 0.15
+"""Seconds between two looks. Creating an upload takes a store a few milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """A session in state `open`, and what the store holds of it."""
+
+    kept: Kept
+    upload: StoreUpload
+    held: tuple[HeldPart, ...]
+
+
+async def open_session(bucket: Bucket, declared: Declared) -> OpenSession:
+    """Resume or begin. Raises `upload_busy` while another holder is at work, `store_unavailable` through storage."""
+    wanted = session_id(
+        owner=declared.caller.owner,
+        key=declared.key,
+        name=declared.name,
+        file_hash=declared.file_hash,
+        part_size=declared.plan.part_size,
+    )
+    for look in range(_LOOKS):
+        if look:
+            await asyncio.sleep(_PAUSE)
+        kept = await bucket.sessions.get(declared.caller.owner, wanted)
+        if kept is None:
+            opened = await _begin(bucket, declared, wanted)
+        else:
+            opened = await _go_on(bucket, declared, kept)
+        if opened is not None:
+            return opened
+    raise busy(declared.name.encoded)
+
+
+def busy(name: str) -> Problem:
+    return problem("upload_busy", f"another call is at work on the upload of {name}", retry_after=1)
+
+
+def store_upload(session: Session) -> StoreUpload:
+    if session.store_upload_id is None:
+        raise ValueError(f"a session in state {session.state} has no store upload")
+    return StoreUpload(key=session.key, upload_id=session.store_upload_id)
+
+
+def held_parts(plan: PartPlan, stored: tuple[StoredPart, ...]) -> tuple[HeldPart, ...]:
+    """The parts that are as long as the plan says; a part of another length is as good as missing."""
+    return tuple(
+        HeldPart(part_number=part.number, length=part.size)
+        for part in stored
+        if part.number <= plan.count and plan.part(part.number).length == part.size
+    )
+
+
+async def _begin(bucket: Bucket, declared: Declared, wanted: str) -> OpenSession | None:
+    session = _fresh(bucket, declared, wanted)
+    await bucket.parts.write(session, declared.parts)
+    kept = await bucket.sessions.create(session)
+    return None if kept is None else await _create(bucket, declared, kept)
+
+
+async def _go_on(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession | None:
+    session = kept.session
+    match session.state:
+        case "open":
+            return await _resume(bucket, declared, kept)
+        case "creating":
+            return await _begin_again(bucket, declared, kept) if kept.lapsed() else None
+        case "completing":
+            # The name does not carry this upload's nonce, or initiate would have answered `exists`.
+            if kept.lapsed():
+                await bucket.sessions.move(kept, state="open", holder="")
+                return None
+            raise busy(declared.name.encoded)
+        case "aborting":
+            if not kept.lapsed():
+                raise busy(declared.name.encoded)
+            if (taken := await bucket.sessions.move(kept, holder=bucket.random_hex(8))) is not None:
+                await drop_session(bucket, taken)
+            return None
+        case "done":
+            return await _begin_again(bucket, declared, kept)
+        case _:
+            assert_never(session.state)
+
+
+async def _resume(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession | None:
+    session, now = kept.session, bucket.now()
+    upload = store_upload(session)
+    if now >= session.created + bucket.limits.abandon_after:
+        # The store's own rule drops such uploads; begin another before it does.
+        opened = await _begin_again(bucket, declared, kept)
+        if opened is not None:
+            await bucket.store.abort(upload)
+        return opened
+    stored = await bucket.store.list_parts(upload)
+    if stored is None:
+        return await _begin_again(bucket, declared, kept)
+    if (extended := await extend(bucket, kept)) is None:
+        return None
+    return OpenSession(kept=extended, upload=upload, held=held_parts(declared.plan, tuple(stored)))
+
+
+async def extend(bucket: Bucket, kept: Kept) -> Kept | None:
+    """Activity prolongs a session, at most once per quarter of its life, never past the store's own clean-up."""
+    session, ttl = kept.session, bucket.limits.session_ttl
+    if session.expires - bucket.now() > ttl * 3 / 4:
+        return kept
+    expires = min(bucket.now() + ttl, session.created + bucket.limits.abandon_after)
+    if expires - session.expires < timedelta(seconds=1):
+        return kept
+    return await bucket.sessions.move(kept, expires=expires)
+
+
+async def _begin_again(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession | None:
+    """Replace the session by a fresh one; None when somebody else was faster."""
+    old = kept.session
+    await bucket.parts.write(old, declared.parts)
+    fresh = _fresh(bucket, declared, old.id)
+    if old.state == "creating":
+        # What earlier creators left is looked for from the first one's time on, however many of them died.
+        fresh = replace(fresh, created=old.created)
+    taken = await bucket.sessions.move(kept, **_changes(fresh))
+    if taken is None:
+        return None
+    if old.state == "creating":
+        await drop_orphans(bucket, old)
+    return await _create(bucket, declared, taken)
+
+
+async def _create(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession | None:
+    """Create the store upload of a session in state `creating` that we hold."""
+    session = kept.session
+    content = declared.content(session.nonce)
+    headers = ObjectHeaders(
+        content_type=session.content_type or declared.content_type,
+        metadata={**declared.metadata, **content.metadata()},
+    )
+    try:
+        upload = await bucket.store.create_upload(declared.key, headers)
+    except StoreError as error:
+        # It may have been created. Without a holder the next call takes over at once, and looks for it.
+        if isinstance(error, Transient):
+            await bucket.sessions.move(kept, holder="")
+        raise
+    opened = await bucket.sessions.move(kept, state="open", store_upload_id=upload.upload_id, holder="")
+    if opened is None:
+        await bucket.store.abort(upload)
+        return None
+    return OpenSession(kept=opened, upload=upload, held=())
+
+
+def _fresh(bucket: Bucket, declared: Declared, wanted: str) -> Session:
+    now = bucket.now()
+    return Session(
+        id=wanted,
+        owner=declared.caller.owner,
+        key=declared.key,
+        file_hash=declared.file_hash,
+        size=declared.plan.size,
+        part_size=declared.plan.part_size,
+        nonce=bucket.random_hex(16),
+        state="creating",
+        created=now,
+        expires=now + min(bucket.limits.session_ttl, bucket.limits.abandon_after),
+        holder=bucket.random_hex(8),
+        content_type=declared.content_type,
+    )
+
+
+def _changes(fresh: Session) -> dict[str, object]:
+    return {
+        name: getattr(fresh, name)
+        for name in ("nonce", "state", "created", "expires", "holder", "content_type", "store_upload_id", "version")
+    }
+
+
+def session_content(session: Session) -> Content:
+    return Content(
+        nonce=session.nonce,
+        file_hash=session.file_hash,
+        size=session.size,
+        part_size=session.part_size,
+        owner=session.owner,
+    )

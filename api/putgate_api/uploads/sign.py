@@ -1,0 +1,40 @@
+"""Sign again: fresh signatures for parts of an open session. The digests come from the session's own record."""
+
+from __future__ import annotations
+
+from putgate_api.auth.caller import Caller
+from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, Bucket
+from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
+from putgate_api.uploads.session import busy, extend, store_upload
+from putgate_api.uploads.signing import sign_parts
+from putgate_protocol.messages.sign import SignAnswer, SignRequest
+from putgate_protocol.problems import problem
+
+
+async def sign(bucket: Bucket, caller: Caller, request: SignRequest) -> SignAnswer:
+    opened = open_upload_id(bucket, caller, request.upload_id)
+    numbers = _numbers(opened, request.part_numbers)
+    if opened.token.commit == "put":
+        raise problem("part_number_invalid", "a file that one PUT commits is initiated again, never signed again")
+    kept = await session_of(bucket, opened)
+    if kept is None or kept.session.state in {"aborting", "done"}:
+        raise gone(opened)
+    if kept.session.state != "open":
+        raise busy(opened.token.name.encoded)
+    check_not_expired(bucket, opened, kept.session)
+    hashes = await bucket.parts.read(kept.session)
+    if hashes is None:
+        raise gone(opened)
+    await extend(bucket, kept)
+    parts = await sign_parts(bucket, store_upload(kept.session), opened.plan, hashes, numbers)
+    return SignAnswer.model_construct(upload_id=request.upload_id, parts=parts)
+
+
+def _numbers(opened: Opened, numbers: list[int]) -> list[int]:
+    if len(numbers) > MAX_SIGNED_PARTS:
+        raise problem("part_number_invalid", f"{len(numbers)} parts were asked for; one call signs {MAX_SIGNED_PARTS}")
+    if len(set(numbers)) != len(numbers):
+        raise problem("part_number_invalid", "a part number was given twice")
+    if not all(1 <= number <= opened.plan.count for number in numbers):
+        raise problem("part_number_invalid", f"part numbers of {opened.token.name} lie within 1…{opened.plan.count}")
+    return numbers

@@ -1,0 +1,60 @@
+"""Status: which parts of an upload the store holds."""
+
+from __future__ import annotations
+
+from putgate_api.auth.caller import Caller
+from putgate_api.uploads.bucket import Bucket
+from putgate_api.uploads.content import Content
+from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
+from putgate_api.uploads.session import held_parts, store_upload
+from putgate_api.uploads.signing import seconds_until
+from putgate_protocol.messages.base import HeldPart
+from putgate_protocol.messages.status import StatusAnswer, StatusRequest
+
+
+async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> StatusAnswer:
+    opened = open_upload_id(bucket, caller, request.upload_id)
+    if opened.token.commit == "put":
+        return await _status_of_put(bucket, opened, request.upload_id)
+    kept = await session_of(bucket, opened)
+    if kept is None or kept.session.state == "aborting":
+        raise gone(opened)
+    session = kept.session
+    held: tuple[HeldPart, ...] = ()
+    if session.state == "done":
+        held = _all_parts(opened)
+    else:
+        check_not_expired(bucket, opened, session)
+        if session.state != "creating":
+            stored = await bucket.store.list_parts(store_upload(session))
+            if stored is None:
+                raise gone(opened)
+            held = held_parts(opened.plan, tuple(stored))
+    return StatusAnswer(
+        upload_id=request.upload_id,
+        status="done" if session.state == "done" else "open",
+        expires_at=session.expires,
+        expires_in=seconds_until(session.expires, bucket.now()),
+        size=session.size,
+        part_size=session.part_size,
+        uploaded=list(held),
+    )
+
+
+async def _status_of_put(bucket: Bucket, opened: Opened, upload_id: str) -> StatusAnswer:
+    head = await bucket.store.head(opened.key)
+    content = None if head is None else Content.of(head)
+    done = content is not None and content.nonce == opened.token.nonce
+    return StatusAnswer(
+        upload_id=upload_id,
+        status="done" if done else "open",
+        expires_at=opened.token.expires,
+        expires_in=seconds_until(opened.token.expires, bucket.now()),
+        size=opened.token.size,
+        part_size=opened.token.part_size,
+        uploaded=list(_all_parts(opened)) if done else [],
+    )
+
+
+def _all_parts(opened: Opened) -> tuple[HeldPart, ...]:
+    return tuple(HeldPart(part_number=part.number, length=part.length) for part in opened.plan)
