@@ -51,7 +51,7 @@ class Calls:
     ) -> tuple[int, Mapping[str, str], bytes]:
         """A call of `/files/{name}`; redirects are not followed."""
         raw = name.encode() if isinstance(name, str) else name
-        quoted = "".join(chr(b) if chr(b).isalnum() and b < 128 or chr(b) in "/-._~" else f"%{b:02X}" for b in raw)
+        quoted = "".join(chr(b) if (chr(b).isalnum() and b < 128) or chr(b) in "/-._~" else f"%{b:02X}" for b in raw)
         url = yarl.URL(f"{self.url}/files/{quoted}", encoded=True)
         async with self.http.request(
             method, url, headers={**self.headers, **(headers or {})}, allow_redirects=False
