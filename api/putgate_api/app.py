@@ -14,11 +14,6 @@ from ipaddress import ip_address
 import aiohttp
 import structlog
 from aiohttp import web
-from putgate_storage.probe.report import ProbeReport
-from putgate_storage.probe.run import probe
-from putgate_storage.wrap.limit import Limiting
-from putgate_storage.wrap.meter import Metering
-from putgate_storage.wrap.retry import Retrying
 
 from putgate_api.auth.authenticate import Authenticator, Nobody
 from putgate_api.auth.token_file import TokenFile
@@ -39,8 +34,14 @@ from putgate_protocol.messages.batch import MAX_BODY_BYTES
 from putgate_protocol.settings.api import ApiSettings
 from putgate_protocol.settings.load import SettingsError
 from putgate_storage.errors import StoreError
+from putgate_storage.probe.report import ProbeReport
+from putgate_storage.probe.run import probe
+from putgate_storage.probe.sender import HttpSender
 from putgate_storage.s3.driver import S3Store, open_store
 from putgate_storage.store import Store
+from putgate_storage.wrap.limit import limited
+from putgate_storage.wrap.meter import metered
+from putgate_storage.wrap.retry import retrying
 
 log = structlog.get_logger("putgate.api")
 
@@ -71,7 +72,7 @@ async def opened_store(settings: ApiSettings) -> AsyncIterator[S3Store]:
 async def probe_store(settings: ApiSettings) -> ProbeReport:
     """What the settings' store enforces, seen just now. Raises `StoreError`."""
     async with opened_store(settings) as store, aiohttp.ClientSession() as http:
-        return await probe(store, settings.storage.prefix, http)
+        return await probe(store, settings.storage.prefix, HttpSender(http))
 
 
 def authenticator(settings: ApiSettings, *, insecure: bool) -> Authenticator:
@@ -125,7 +126,7 @@ async def _prepare(settings: ApiSettings, store: S3Store, serving: Serving) -> P
         try:
             async with aiohttp.ClientSession() as http:
                 return await prepare(
-                    store, settings, lambda: probe(store, settings.storage.prefix, http), secrets.token_hex
+                    store, settings, lambda: probe(store, settings.storage.prefix, HttpSender(http)), secrets.token_hex
                 )
         except StoreError as error:
             serving.waiting_for = f"{error} ({error.code})"
@@ -136,7 +137,7 @@ async def _prepare(settings: ApiSettings, store: S3Store, serving: Serving) -> P
 
 def wrapped(store: Store, metrics: Metrics) -> Store:
     """The store as the use cases see it: each attempt is limited and measured, and retried where that is safe."""
-    return Retrying(Limiting(Metering(store, metrics.store_call), STORE_CONCURRENCY))
+    return retrying(limited(metered(store, metrics.store_call), STORE_CONCURRENCY))
 
 
 def bucket(settings: ApiSettings, store: Store, prepared: Prepared, sealer: Sealer, public_url: str) -> Bucket:
@@ -151,7 +152,7 @@ def bucket(settings: ApiSettings, store: Store, prepared: Prepared, sealer: Seal
             commit_by_put=report.commit_by_put,
             conditional_put=report.conditional_put_absent and report.conditional_put_match,
             conditional_complete=report.conditional_complete,
-            complete_takes_sha256=report.complete_sha256_accepted,
+            complete_takes_sha256=report.complete_sha256,
         ),
         limits=Limits(
             max_object_size=upload.max_object_size,

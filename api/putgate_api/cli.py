@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import sys
@@ -15,7 +14,6 @@ import click
 import structlog
 import uvloop
 import yaml
-from putgate_storage.probe.report import ProbeReport
 
 from putgate_api.app import probe_store, serve
 from putgate_api.auth.caller import VERBS
@@ -26,6 +24,7 @@ from putgate_protocol.names import parse_prefix
 from putgate_protocol.settings.api import ENV_PREFIX, ApiSettings
 from putgate_protocol.settings.load import SettingsError, load
 from putgate_storage.errors import StoreError
+from putgate_storage.probe.report import ProbeReport
 
 EXIT_SETTINGS = 2
 EXIT_UNFIT = 3
@@ -60,7 +59,7 @@ def serve_command(config: Path, *, insecure_no_auth: bool) -> None:
 def probe_command(config: Path, *, as_json: bool) -> None:
     """Try what the store enforces, with throw-away objects, and say what follows."""
     report = _run(probe_store(_settings(config)))
-    print(json.dumps(report.to_json(), indent=2) if as_json else _shown(report))
+    print(report.to_json() if as_json else _shown(report))
     if report.tier != "sha256":
         sys.exit(EXIT_UNFIT)
 

@@ -10,12 +10,11 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from putgate_storage.probe.report import ProbeReport
-
 from putgate_api.records.bucket import BucketFacts, ensure_bucket_facts
 from putgate_api.records.keys import RecordKeys
 from putgate_protocol.settings.api import ApiSettings
-from putgate_storage.errors import Permanent, Refused, StoreError
+from putgate_storage.errors import Permanent, Refused, StoreError, Transient
+from putgate_storage.probe.report import ProbeReport
 from putgate_storage.store import ExpiresUploads, ManagesBucket, Store
 
 MAX_PARTS = 10_000
@@ -87,6 +86,8 @@ def _reason(error: StoreError) -> str:
 
 
 def _check_tier(report: ProbeReport) -> None:
+    if not report.tier_conclusive:
+        raise Transient("the store did not answer all of the probe", code="ProbeInconclusive")
     if report.tier != "sha256":
         raise Unfit(
             "this store does not enforce SHA-256 checksums on what is uploaded, so Putgate cannot vouch for its "

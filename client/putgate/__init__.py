@@ -1,1 +1,52 @@
-"""."""
+"""Putgate's client: files straight into object storage, over requests that the signing API has signed.
+
+async with putgate.Client("https://files.example.org", token=token) as client:
+    await client.upload("report.pdf", "2026/report.pdf")
+"""
+
+from putgate.client import Client
+from putgate.errors import AnswerUnreadable, ClientError, NotVerified, SourceChanged, StoreRefused, Unreachable
+from putgate.options import Options
+from putgate.upload.job import Failed, Job, Uploaded
+from putgate.upload.many import Engine
+from putgate.upload.progress import Known, NoProgress, Progress, StateFiles
+from putgate.upload.source import BytesSource, FileSource
+from putgate_protocol.messages.base import File
+from putgate_protocol.names import Name
+from putgate_protocol.problems import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    Problem,
+    Unauthenticated,
+)
+
+__all__ = [
+    "AnswerUnreadable",
+    "BytesSource",
+    "Client",
+    "ClientError",
+    "Conflict",
+    "Engine",
+    "Failed",
+    "File",
+    "FileSource",
+    "Forbidden",
+    "Job",
+    "Known",
+    "Name",
+    "NoProgress",
+    "NotFound",
+    "NotVerified",
+    "Options",
+    "PreconditionFailed",
+    "Problem",
+    "Progress",
+    "SourceChanged",
+    "StateFiles",
+    "StoreRefused",
+    "Unauthenticated",
+    "Unreachable",
+    "Uploaded",
+]

@@ -56,6 +56,9 @@ STATUS: dict[str, int] = {
 }
 """Every code with its HTTP status. A code, once published, keeps its meaning."""
 
+MAX_RETRY_AFTER = 24 * 3600.0
+"""The longest wait in seconds that is believed of an answer."""
+
 
 class Problem(Exception):
     """One problem.
@@ -106,18 +109,24 @@ class Problem(Exception):
     def from_wire(cls, status: int, body: object) -> Problem:
         """Read an answer's body. What is no problem document (a proxy's page, say) becomes one by its status."""
         if isinstance(body, dict) and isinstance(code := body.get("code"), str) and code in STATUS:
-            retry_after = body.get("retry_after")
             parts = body.get("parts")
             return problem(
                 code,
                 str(body.get("detail", ""))[:2000],
-                retry_after=float(retry_after) if isinstance(retry_after, (int, float)) else None,
-                parts=tuple(p for p in parts if isinstance(p, int)) if isinstance(parts, list) else (),
+                retry_after=_seconds(body.get("retry_after")),
+                parts=tuple(p for p in parts if type(p) is int) if isinstance(parts, list) else (),
             )
         return problem(
             _FOREIGN.get(status, "internal_error" if status < 502 else "store_unavailable"),
             f"the server answered HTTP {status} without a problem document",
         )
+
+
+def _seconds(value: object) -> float | None:
+    """A wait that somebody else asks for. What is absurd (negative, not a number, above a day) was not asked for."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_RETRY_AFTER:
+        return float(value)
+    return None
 
 
 class BadRequest(Problem):

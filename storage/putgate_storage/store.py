@@ -176,7 +176,7 @@ class Store(Protocol):
         ...
 
     async def list_parts(self, upload: StoreUpload) -> Sequence[StoredPart] | None:
-        """Every part held, ascending, over all pages; None when there is no such upload."""
+        """Every part held, once each, ascending, over all pages; None when there is no such upload."""
         ...
 
     async def complete(
@@ -189,7 +189,7 @@ class Store(Protocol):
         ...
 
     async def abort(self, upload: StoreUpload) -> bool:
-        """Drop the upload and its parts. False when there was none."""
+        """Drop the upload and its parts. False when the store says that there was none; some (SeaweedFS) never do."""
         ...
 
     async def head(self, key: str) -> Head | None: ...
@@ -222,7 +222,10 @@ class Store(Protocol):
         token: str | None = None,
         limit: int = 1000,
     ) -> Page:
-        """One page of keys that begin with `prefix`. A token that the store does not know is `Refused`."""
+        """One page of keys that begin with `prefix`, in the store's own order: S3 sorts whole keys by their bytes,
+        SeaweedFS by segments (`a/b` before `a.txt`). A token that the store does not know is `Refused` or, where
+        tokens are keys, a place to go on from; it never leads outside `prefix`.
+        """
         ...
 
     async def sign_parts(
@@ -287,4 +290,20 @@ class ExpiresUploads(Protocol):
         """Have exactly this rule under `rule_id` and leave every other rule as it is. GET; PUT when it differs; GET
         again and compare. Raises `Unsupported` or `Refused` where the store does not let us.
         """
+        ...
+
+
+@runtime_checkable
+class Probeable(Protocol):
+    """The store can be looked at as the probe needs it."""
+
+    def probe_view(self, *, age: timedelta = timedelta(0)) -> Store:
+        """The same store over the same connections, but: URLs are for the endpoint that this process dials, which
+        may not be the one that clients reach; they are signed as if `age` ago; and parts are listed in pages of
+        two, so that paging is seen. Not to be closed.
+        """
+        ...
+
+    def copy_source(self, key: str) -> str:
+        """How a copy request's header would name this key: what a holder could smuggle in."""
         ...

@@ -87,7 +87,7 @@ async def test_other_bytes_or_another_length_are_refused(calls: Calls, size: int
 @pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD", "POST"])
 async def test_another_method_is_refused(calls: Calls, method: str, victim: str) -> None:
     _, answer = await calls.initiate(victim, b"new content")
-    status = await calls.send(answer["parts"][0], b"", method=method)
+    status = await calls.send(answer["parts"][0], b"new content", method=method)
     assert 400 <= status < 500
     assert await calls.download(victim) == b"secret of somebody else"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -125,7 +126,7 @@ async def test_bodies_that_cannot_be_read(calls: Calls, shared_api: ApiProcess, 
             (b'{"name": "\\ud800"}', 400, "json_invalid"),
             (b'{"x": "' + b"y" * (4 * MIB) + b'"}', 413, "body_too_large"),
         ):
-            async with http.post(f"{shared_api.url}/object/{call}", data=body, headers=calls.headers) as answer:
+            async with http.post(f"{shared_api.url}/object/{call}", data=io.BytesIO(body), headers=calls.headers) as answer:
                 assert answer.content_type == "application/problem+json"
                 assert (answer.status, (await answer.json(content_type=None))["code"]) == (status, code), (
                     call,

@@ -23,7 +23,6 @@ from tests.servers.ports import free_port
 from tests.servers.seaweedfs import SeaweedFS
 
 READY_WITHIN = 60.0
-_PROGRAM = ["-m", "putgate_api.cli"] if Path("storage/putgate_storage/probe/run.py").exists() else ["/tmp/w/devapi.py"]
 
 
 def token_entry(token: str, **changes: Any) -> dict[str, Any]:
@@ -93,7 +92,7 @@ class ApiProcess:
         config.write_text(yaml.safe_dump(self.settings))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *_PROGRAM, "serve", "--config", str(config)],
+                [sys.executable, "-m", "putgate_api.cli", "serve", "--config", str(config)],
                 stdout=log,
                 stderr=log,
                 env={key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PUTGATE_"))},
@@ -140,5 +139,14 @@ class ApiProcess:
 def api(tmp_path: Path, seaweedfs: SeaweedFS, prefix: str) -> Iterator[ApiProcess]:
     """A running API in front of the shared SeaweedFS, with a prefix of its own."""
     process = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix).start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="session")
+def shared_api(tmp_path_factory: pytest.TempPathFactory, seaweedfs: SeaweedFS) -> Iterator[ApiProcess]:
+    """One running API for all tests that leave it as it is; keep apart by names."""
+    prefix = f"shared-{secrets.token_hex(4)}/"
+    process = ApiProcess(tmp_path_factory.mktemp("api"), seaweedfs, prefix=prefix).start()
     yield process
     process.kill()

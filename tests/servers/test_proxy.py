@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import io
 import threading
@@ -10,13 +11,16 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
+import botocore.session
 import pytest
 from aiohttp import web
+from botocore.config import Config
 from yarl import URL
 
 from tests.servers.proxy import StoreProxy
 from tests.servers.proxy_calls import Head, api_kind, every, kind, nth, s3_kind
 from tests.servers.proxy_faults import Answer, Cut, CutAnswer, CutBefore, Delay, FlipAnswerBit, FlipBit, LoseAnswer
+from tests.servers.seaweedfs import SeaweedFS
 
 SIGNED = "X-Amz-Signature=0"
 
@@ -321,3 +325,36 @@ async def test_an_upstream_that_is_gone(http: aiohttp.ClientSession) -> None:
         with pytest.raises(aiohttp.ClientError):
             await http.put(at(proxy, f"/b/k?{SIGNED}"), data=io.BytesIO(bytes(1_000_000)))
         assert proxy.counts == {"PutObject": 1}
+
+
+def presigned_put(store: SeaweedFS, proxy: StoreProxy, key: str, body: bytes) -> tuple[str, dict[str, str]]:
+    """Signed by botocore for the proxy's address, bound to the body's SHA-256."""
+    client = botocore.session.Session().create_client(
+        "s3",
+        region_name=store.region,
+        endpoint_url=proxy.url,
+        aws_access_key_id=store.access_key,
+        aws_secret_access_key=store.secret_key,
+        config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"),
+    )
+    checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    values = {"Bucket": store.bucket, "Key": key, "ChecksumSHA256": checksum}
+    return client.generate_presigned_url("put_object", Params=values), {"x-amz-checksum-sha256": checksum}
+
+
+@pytest.mark.parametrize("size", [1000, 300_000])
+async def test_a_signature_for_the_proxy_holds_at_the_store(
+    seaweedfs: SeaweedFS, store_proxy: StoreProxy, prefix: str, http: aiohttp.ClientSession, size: int
+) -> None:
+    body = bytes(range(250)) * (size // 250)
+    url, headers = presigned_put(seaweedfs, store_proxy, f"{prefix}a b+c%é", body)
+    store_proxy.rule(nth(1, kind("PutObject")), FlipBit(at=100))
+    statuses = []
+    for _ in range(2):
+        async with http.put(
+            URL(url, encoded=True), data=body, headers=headers, skip_auto_headers=["Content-Type"]
+        ) as a:
+            statuses.append(a.status)
+    assert statuses == [400, 200]
+    assert store_proxy.put_body_bytes == 2 * size
+    assert store_proxy.requests[0].key == f"{prefix}a b+c%é".encode()

@@ -32,14 +32,16 @@ def load(model: type[Model], text: str, *, origin: str, environment: Mapping[str
     Raises `SettingsError`. Values of the environment are YAML, so lists and numbers work.
     """
     tree = _mapping(text, origin)
+    variables: dict[str, str] = {}
     for variable, value in sorted(environment.items()):
         if variable.startswith(env_prefix):
             path = variable[len(env_prefix) :].lower().split("__")
             _put(tree, path, _yaml(value, f"${variable}"), variable)
+            variables[".".join(path)] = variable
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise SettingsError(f"{origin}: " + f"\n{origin}: ".join(_lines(error))) from None
+        raise SettingsError("\n".join(_lines(error, origin, variables))) from None
 
 
 def _mapping(text: str, origin: str) -> dict[str, Any]:
@@ -62,16 +64,20 @@ def _yaml(text: str, origin: str) -> Any:
 
 def _put(tree: dict[str, Any], path: list[str], value: Any, variable: str) -> None:
     for step in path[:-1]:
-        tree = tree.setdefault(step, {})
+        if tree.get(step) is None:
+            tree[step] = {}
+        tree = tree[step]
         if not isinstance(tree, dict):
             raise SettingsError(f"${variable}: `{step}` is not a group of settings")
     tree[path[-1]] = value
 
 
-def _lines(error: ValidationError) -> list[str]:
+def _lines(error: ValidationError, origin: str, variables: Mapping[str, str]) -> list[str]:
+    """One line for each thing that is wrong, with the file or the variable that says it."""
     lines = []
     for found in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(step) for step in found["loc"]) or "(top)"
+        place = ".".join(str(step) for step in found["loc"])
+        source = next((f"${name}" for path, name in variables.items() if f"{place}.".startswith(f"{path}.")), origin)
         what = "unknown key" if found["type"] == "extra_forbidden" else found["msg"]
-        lines.append(f"{place}: {what.removeprefix('Value error, ')}")
+        lines.append(f"{source}: {place or '(top)'}: {what.removeprefix('Value error, ')}")
     return lines

@@ -19,8 +19,8 @@ _UNITS = {
     "Gi": 2**30,
     "Ti": 2**40,
 }
-_SIZE = re.compile(r"(\d{1,19})([kMGT]|[KMGT]i)?")
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
+_SIZE = re.compile(r"(\d{1,19})([kMGT]|[KMGT]i)?", re.ASCII)
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?", re.ASCII)
 
 
 def parse_size(value: object) -> int:
@@ -43,7 +43,7 @@ def parse_duration(value: object) -> timedelta:
 
 
 def _duration_text(value: timedelta) -> str:
-    return f"{value.total_seconds():g}s"
+    return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def _size(value: Any) -> int:

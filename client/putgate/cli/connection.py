@@ -1,0 +1,156 @@
+"""Which API, with which token: flags, then the environment, then the configuration file."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+from pydantic import Field
+
+from putgate.client import Client
+from putgate.options import Options
+from putgate.wire import Token
+from putgate_protocol.settings.load import SettingsError, SettingsModel, load
+from putgate_protocol.settings.quantities import Duration, parse_duration
+
+
+class CommandSettings(SettingsModel):
+    """`~/.config/putgate/config.yaml`. An unknown key is an error.
+
+    `server`: the API's URL. `token_file`: holds the bearer token. `concurrency`: PUTs at once. `retry_for`: how
+    long what may pass by itself is tried again.
+    """
+
+    server: Annotated[str, Field(pattern=r"^https?://[^?#@\s]+$")] | None = None
+    token: str | None = Field(default=None, min_length=1, repr=False)
+    token_file: Path | None = None
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    retry_for: Duration = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What a command needs to reach the API."""
+
+    url: str
+    token: Token = field(repr=False)
+    options: Options
+
+    def client(self) -> Client:
+        return Client(self.url, token=self.token, options=self.options)
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    try:
+        return None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+_OPTIONS = (
+    click.option("--server", metavar="URL", envvar="PUTGATE_SERVER", help="The signing API.  [env: PUTGATE_SERVER]"),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        envvar="PUTGATE_TOKEN_FILE",
+        type=click.Path(path_type=Path),
+        help="File with the bearer token; read again when the API refuses it.  [env: PUTGATE_TOKEN_FILE]",
+    ),
+    click.option(
+        "--token",
+        envvar="PUTGATE_TOKEN",
+        help="The bearer token itself. Others on this machine can read a command line: prefer the file or the "
+        "environment.  [env: PUTGATE_TOKEN]",
+    ),
+    click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Configuration with server, token_file, token, concurrency, retry_for.  "
+        "[default: ~/.config/putgate/config.yaml]",
+    ),
+    click.option(
+        "--retry-for",
+        callback=_duration,
+        metavar="DURATION",
+        help="How long to try again while the API or the store cannot be reached; 0s: hardly at all.  [default: 2m]",
+    ),
+    click.option("--verbose", "-v", is_flag=True, help="Log each call with its request id to standard error."),
+)
+
+
+def with_connection(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options about the API, and hand it the `connection` that they make."""
+
+    @functools.wraps(command)
+    def connected(
+        *,
+        server: str | None,
+        token: str | None,
+        token_file: Path | None,
+        config_file: Path | None,
+        retry_for: timedelta | None,
+        verbose: bool,
+        **rest: Any,
+    ) -> None:
+        if verbose:
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+            logging.getLogger("putgate").setLevel(logging.DEBUG)
+        settings = _settings(config_file)
+        url = server or settings.server
+        if not url:
+            raise click.UsageError("which server? Give --server, $PUTGATE_SERVER, or `server:` in the configuration")
+        if not url.startswith(("http://", "https://")):
+            raise click.UsageError("--server: the URL of the API begins with http:// or https://")
+        options = Options(
+            concurrency=settings.concurrency, give_up_after=settings.retry_for if retry_for is None else retry_for
+        )
+        command(connection=Connection(url=url, token=_token(token, token_file, settings), options=options), **rest)
+
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), connected)
+
+
+def _settings(path: Path | None) -> CommandSettings:
+    chosen = path or _default_path()
+    try:
+        text = chosen.read_text()
+    except FileNotFoundError:
+        if path is not None:
+            raise click.UsageError(f"--config: {path} does not exist") from None
+        return CommandSettings()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{chosen}: cannot be read: {error}") from None
+    try:
+        return load(CommandSettings, text, origin=str(chosen), environment={}, env_prefix="PUTGATE_")
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _default_path() -> Path:
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "putgate" / "config.yaml"
+
+
+def _token(token: str | None, token_file: Path | None, settings: CommandSettings) -> Token:
+    """A flag or variable beats the file of settings; of two in one place the file beats the bare token."""
+    path = token_file or (None if token else settings.token_file)
+    if path is None:
+        return token or settings.token
+    _read_token(path)
+    return functools.partial(_read_token, path)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.expanduser().read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise click.UsageError(f"the token file {path} cannot be read: {reason}") from None

@@ -1,0 +1,27 @@
+"""The `putgate` command: composition, nothing else."""
+
+from __future__ import annotations
+
+import click
+
+from putgate.cli.dev import dev
+from putgate.cli.download import download
+from putgate.cli.exits import EPILOG
+from putgate.cli.ls import ls
+from putgate.cli.rm import rm
+from putgate.cli.stat import stat
+from putgate.cli.upload import upload
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="putgate")
+def main() -> None:
+    """Putgate: files straight into object storage.
+
+    Which API and which token: --server and --token-file of each command, the environment (PUTGATE_SERVER,
+    PUTGATE_TOKEN_FILE, PUTGATE_TOKEN), or ~/.config/putgate/config.yaml.
+    """
+
+
+for command in (upload, download, ls, stat, rm, dev):
+    main.add_command(command)

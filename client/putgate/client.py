@@ -1,0 +1,198 @@
+"""The client that applications import: one API, one bucket's files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from putgate.download import Downloader
+from putgate.options import Options
+from putgate.upload.job import Job, Uploaded
+from putgate.upload.many import Engine
+from putgate.upload.means import Budget, Means, OnBytes, unheard
+from putgate.upload.progress import NoProgress, Progress
+from putgate.upload.put import Sender
+from putgate.upload.source import BytesSource, FileSource
+from putgate.wire import Token, Wire
+from putgate_protocol.messages.base import File
+from putgate_protocol.messages.files import MAX_LIMIT, ListAnswer
+from putgate_protocol.names import Name
+from putgate_protocol.problems import NameProblem
+
+CONNECT = 10.0
+"""Seconds to open a connection; past that the address is most likely wrong or filtered."""
+
+READERS = 4
+"""Threads beyond those that hash, so that sending never waits for hashing."""
+
+NameLike = Name | str | bytes
+PathLike = str | os.PathLike[str] | os.PathLike[bytes]
+
+
+class Client:
+    """A client of the signing API at `url`; use it as an async context manager.
+
+    `token`: a bearer token, or a function that reads one (called again when the API refuses it). Every method
+    raises `Problem` for what the API says no to, `ClientError` for what goes wrong on the way, `OSError` for local
+    files. Names are text, or bytes where they are not UTF-8.
+
+        async with putgate.Client("https://files.example.org", token=token) as client:
+            await client.upload("report.pdf", "2026/report.pdf")
+    """
+
+    def __init__(self, url: str, *, token: Token = None, options: Options | None = None) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("the URL of the API begins with http:// or https://")
+        self._url = url
+        self._token = token
+        self._options = options or Options()
+        self._opened: _Opened | None = None
+
+    async def __aenter__(self) -> Self:
+        self._opened = _Opened(self._url, self._token, self._options)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        opened, self._opened = self._use(), None
+        await opened.close()
+
+    async def upload(
+        self,
+        source: PathLike | bytes,
+        name: NameLike,
+        *,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        if_absent: bool = False,
+        if_match: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> Uploaded:
+        """Upload a file (by its path) or bytes under `name`. Nothing is sent when that very content is there.
+
+        `if_absent`: only when the name is free; `if_match`: only when its version is this one
+        (`PreconditionFailed` otherwise).
+        """
+        job = Job(
+            name=as_name(name),
+            source=BytesSource(source) if isinstance(source, bytes) else FileSource(source, follow_symlinks=True),
+            content_type=content_type,
+            metadata=dict(metadata or {}),
+            if_absent=if_absent,
+            if_match=if_match,
+        )
+        return await self.engine(on_bytes=on_bytes).upload(job)
+
+    def engine(
+        self,
+        progress: Progress | None = None,
+        on_bytes: OnBytes | None = None,
+        on_hashed: OnBytes | None = None,
+    ) -> Engine:
+        """The upload engine, for many files or to go on after a crash.
+
+        `progress`: where hashes of large files are kept. `on_bytes` hears of bytes as they are sent, `on_hashed`
+        as they are hashed; both are called in the event loop. Several engines share the client's limits.
+        """
+        opened = self._use()
+        means = Means(
+            wire=opened.wire,
+            sender=opened.sender,
+            pool=opened.pool,
+            options=self._options,
+            slots=opened.slots,
+            memory=opened.memory,
+            complete=opened.wire.complete,
+            progress=progress or NoProgress(),
+            on_bytes=on_bytes or unheard,
+            on_hashed=on_hashed or unheard,
+        )
+        return Engine(means)
+
+    async def download(
+        self, name: NameLike, target: PathLike, *, on_bytes: Callable[[int], None] | None = None
+    ) -> File:
+        """Download into the file `target`, which appears, or is replaced, only whole and verified."""
+        opened = self._use()
+        downloader = Downloader(wire=opened.wire, session=opened.store_session, pool=opened.pool, options=self._options)
+        return await downloader.download(as_name(name), Path(os.fsdecode(target)), on_bytes or (lambda count: None))
+
+    async def list(self, prefix: str | bytes = "") -> AsyncIterator[File]:
+        """Every file whose name begins with `prefix` and that the caller may list, in the order of keys."""
+        async for page in self.pages(prefix):
+            for file in page.files:
+                yield file
+
+    async def pages(self, prefix: str | bytes = "", *, delimiter: str | None = None) -> AsyncIterator[ListAnswer]:
+        """As `list`, page by page; with a delimiter `/` each folder below is one of the page's prefixes."""
+        wire = self._use().wire
+        raw = prefix if isinstance(prefix, bytes) else prefix.encode("utf-8", "surrogateescape")
+        cursor: str | None = None
+        while True:
+            page = await wire.page(raw, delimiter, cursor, MAX_LIMIT)
+            yield page
+            if (cursor := page.cursor) is None:
+                return
+
+    async def stat(self, name: NameLike) -> File:
+        """A file's size, hash, version and times. Raises `NotFound`."""
+        return (await self._use().wire.stat(as_name(name))).file
+
+    async def delete(self, name: NameLike, *, if_match: str | None = None) -> None:
+        """Remove a file; with `if_match` only if its version is this one. Raises `NotFound`."""
+        await self._use().wire.delete(as_name(name), if_match)
+
+    def _use(self) -> _Opened:
+        if self._opened is None:
+            raise RuntimeError("use the client inside `async with`")
+        return self._opened
+
+
+class _Opened:
+    """What a client holds while it is open."""
+
+    def __init__(self, url: str, token: Token, options: Options) -> None:
+        silence = options.silence.total_seconds()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=silence)
+        # Two sessions, so that nothing meant for the API can reach the store: no cookie, no header.
+        self._api_session = aiohttp.ClientSession(
+            timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
+        )
+        self.store_session = aiohttp.ClientSession(
+            timeout=timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=0),
+            auto_decompress=False,
+        )
+        self.pool = ThreadPoolExecutor(options.hash_threads + READERS, thread_name_prefix="putgate")
+        self.wire = Wire(self._api_session, url, token, options)
+        self.sender = Sender(self.store_session, self.pool, silence)
+        self.slots = asyncio.Semaphore(options.concurrency)
+        self.memory = Budget(options.memory)
+
+    async def close(self) -> None:
+        await self.store_session.close()
+        await self._api_session.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def as_name(name: NameLike) -> Name:
+    """Check a name. Raises `NameProblem`. Text with surrogates is what the file system had for other bytes."""
+    match name:
+        case Name():
+            return name
+        case bytes():
+            return Name.parse(name)
+        case str():
+            try:
+                return Name.parse(name.encode("utf-8", "surrogateescape"))
+            except UnicodeEncodeError:
+                raise NameProblem.invalid("is not valid Unicode") from None

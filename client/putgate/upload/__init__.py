@@ -1,0 +1,1 @@
+"""The upload engine that applications, the command and the daemon share."""

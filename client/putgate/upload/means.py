@@ -1,0 +1,85 @@
+"""What every way of uploading needs, made once per client: the wire, the sender, threads and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from putgate.options import Options
+from putgate.upload.progress import NoProgress, Progress
+from putgate.upload.put import Sender
+from putgate.wire import Wire
+from putgate_protocol.messages.complete import CompleteAnswer
+from putgate_protocol.names import Name
+
+OnBytes = Callable[[Name, int], None]
+"""Hears of bytes of a file as they are done, and of fewer when a PUT failed (a negative number)."""
+
+
+def unheard(name: Name, count: int) -> None:
+    """Nobody asked."""
+
+
+class Budget:
+    """Bytes that may be held at once. First come, first served, so that a large wish is not starved."""
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+        self._total = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, wanted: int) -> int:
+        """Wait until `wanted` bytes are free and take them; more than there ever are counts as all of them."""
+        wanted = min(wanted, self._total)
+        if self._waiting or wanted > self._free:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((wanted, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.give(wanted)
+                else:
+                    self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
+                    self.give(0)
+                raise
+        else:
+            self._free -= wanted
+        return wanted
+
+    def give(self, count: int) -> None:
+        """Give bytes back."""
+        self._free += count
+        while self._waiting and self._waiting[0][0] <= self._free:
+            wanted, turn = self._waiting.popleft()
+            if not turn.cancelled():
+                self._free -= wanted
+                turn.set_result(None)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, wanted: int) -> AsyncIterator[None]:
+        held = await self.take(wanted)
+        try:
+            yield
+        finally:
+            self.give(held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """`slots`: PUTs at once. `complete`: one call of complete, or one that shares a batch with others."""
+
+    wire: Wire
+    sender: Sender
+    pool: Executor
+    options: Options
+    slots: asyncio.Semaphore
+    memory: Budget
+    complete: Callable[[str], Awaitable[CompleteAnswer]]
+    progress: Progress = field(default_factory=NoProgress)
+    on_bytes: OnBytes = unheard
+    on_hashed: OnBytes = unheard

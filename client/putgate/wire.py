@@ -1,0 +1,302 @@
+"""The calls of the protocol over HTTP: authentication, retries, answers read strictly, problems as exceptions.
+
+No policy about files lives here. Nothing here logs a token or the query of a URL.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from yarl import URL
+
+from putgate.errors import AnswerUnreadable, Unreachable
+from putgate.options import Options
+from putgate.retry import persist
+from putgate_protocol.messages.abort import AbortAnswer, AbortRequest
+from putgate_protocol.messages.base import File
+from putgate_protocol.messages.batch import BatchAnswer
+from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest
+from putgate_protocol.messages.files import (
+    HEADER_FILE_HASH,
+    HEADER_PART_SIZE,
+    HEADER_SIZE,
+    HEADER_VERSION,
+    ListAnswer,
+)
+from putgate_protocol.messages.initiate import Exists, InitiateAnswer, InitiateRequest, Upload
+from putgate_protocol.messages.part_limit import PartLimitAnswer
+from putgate_protocol.messages.sign import SignAnswer, SignRequest
+from putgate_protocol.messages.status import StatusAnswer, StatusRequest
+from putgate_protocol.names import Name
+from putgate_protocol.problems import Conflict, NotFound, Problem, problem
+
+log = logging.getLogger("putgate")
+
+Token = str | Callable[[], str] | None
+Model = TypeVar("Model", bound=BaseModel)
+
+_INITIATED: TypeAdapter[Exists | Upload] = TypeAdapter(InitiateAnswer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer that is no problem."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stat:
+    """A stored file's metadata. `part_size`: how it was cut for its hash, where Putgate stored it."""
+
+    file: File
+    part_size: int | None
+
+
+class Wire:
+    """One API. `url` is its base and may have a path; the session is the caller's and holds no credentials."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, token: Token, options: Options) -> None:
+        self._session = session
+        self._base = url.rstrip("/")
+        self._source = token
+        self._token = token() if callable(token) else token
+        self._options = options
+        self._limit: PartLimitAnswer | None = None
+
+    async def part_limit(self) -> PartLimitAnswer:
+        """The bucket's limits; asked once, and again after `forget_limit`."""
+        if self._limit is None:
+            self._limit = _read(PartLimitAnswer, (await self._call("GET", "/object/part_limit")).body)
+        return self._limit
+
+    def forget_limit(self) -> None:
+        """The API said that our part size is not its own."""
+        self._limit = None
+
+    async def initiate(self, request: InitiateRequest) -> Exists | Upload:
+        answer = await self._post("initiate_multipart_upload", request)
+        return _initiated(answer.body)
+
+    async def sign(self, upload_id: str, part_numbers: Sequence[int]) -> SignAnswer:
+        request = SignRequest(upload_id=upload_id, part_numbers=list(part_numbers))
+        return _read(SignAnswer, (await self._post("auth_sign", request)).body)
+
+    async def status(self, upload_id: str) -> StatusAnswer:
+        return _read(StatusAnswer, (await self._post("upload_status", StatusRequest(upload_id=upload_id))).body)
+
+    async def complete(self, upload_id: str) -> CompleteAnswer:
+        request = CompleteRequest(upload_id=upload_id)
+        return _read(CompleteAnswer, (await self._post("complete_multipart_upload", request)).body)
+
+    async def abort(self, upload_id: str) -> AbortAnswer:
+        return _read(AbortAnswer, (await self._post("abort_multipart_upload", AbortRequest(upload_id=upload_id))).body)
+
+    async def batch_initiate(self, requests: Sequence[bytes]) -> list[Exists | Upload | Problem]:
+        """Many initiates, each request given as its JSON; answers in the same order."""
+        results = await self._batch(b"initiate", requests)
+        return [result if isinstance(result, Problem) else _initiated(result) for result in results]
+
+    async def batch_complete(self, upload_ids: Sequence[str]) -> list[CompleteAnswer | Problem]:
+        requests = [CompleteRequest(upload_id=upload_id).model_dump_json().encode() for upload_id in upload_ids]
+        results = await self._batch(b"complete", requests)
+        return [result if isinstance(result, Problem) else _valid(CompleteAnswer, result) for result in results]
+
+    async def stat(self, name: Name) -> Stat:
+        """Raises `NotFound`."""
+        try:
+            headers = (await self._call("HEAD", _path(name))).headers
+        except NotFound:
+            raise _absent(name) from None
+        return _stat(name, headers)
+
+    async def delete(self, name: Name, if_match: str | None) -> None:
+        """Raises `NotFound`, except where an earlier try of this very call may have removed the file."""
+        headers = {} if if_match is None else {"If-Match": if_match}
+        tries = 0
+
+        async def once() -> None:
+            nonlocal tries
+            tries += 1
+            try:
+                await self._authenticated("DELETE", _path(name), None, headers)
+            except NotFound:
+                if tries == 1:
+                    raise _absent(name) from None
+
+        await persist(once, self._options.give_up_after)
+
+    async def locate(self, name: Name) -> str:
+        """A presigned URL of the file's bytes. It is a secret until it expires."""
+        try:
+            answer = await self._call("GET", _path(name))
+        except NotFound:
+            raise _absent(name) from None
+        location = answer.headers.get("Location")
+        if answer.status not in (302, 303, 307) or location is None:
+            raise AnswerUnreadable(f"{self._base}: answered HTTP {answer.status} to a download instead of a redirect")
+        return location
+
+    async def page(self, prefix: bytes, delimiter: str | None, cursor: str | None, limit: int) -> ListAnswer:
+        query: dict[str, bytes | str | int] = {"limit": limit}
+        if prefix:
+            query["prefix"] = prefix
+        if delimiter is not None:
+            query["delimiter"] = delimiter
+        if cursor is not None:
+            query["cursor"] = cursor
+        answer = await self._call("GET", f"/files?{urlencode(query, quote_via=quote, safe='')}")
+        return _read(ListAnswer, answer.body)
+
+    async def _batch(self, kind: bytes, requests: Sequence[bytes]) -> list[object]:
+        body = batch_body(kind, requests)
+        answer = _read(BatchAnswer, (await self._call("POST", "/object/batch", body)).body)
+        if len(answer.results) != len(requests):
+            raise AnswerUnreadable(f"{self._base}: {len(requests)} items were sent, {len(answer.results)} answered")
+        return [
+            Problem.from_wire(result.status, result.body) if result.status >= 400 else result.body
+            for result in answer.results
+        ]
+
+    async def _post(self, call: str, request: BaseModel) -> Answer:
+        return await self._call("POST", f"/object/{call}", request.model_dump_json(exclude_none=True).encode())
+
+    async def _call(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        return await persist(lambda: self._authenticated(method, path, body, {}), self._options.give_up_after)
+
+    async def _authenticated(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        answer = await self._send(method, path, body, headers)
+        if answer.status == 401 and callable(self._source):
+            # Tokens on disk are rotated: what was read at the start may be old.
+            fresh = self._source()
+            if fresh != self._token:
+                self._token = fresh
+                answer = await self._send(method, path, body, headers)
+        if answer.status >= 400:
+            raise Problem.from_wire(answer.status, _json(answer.body))
+        return answer
+
+    async def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        request_id = uuid.uuid4().hex
+        sent = {"X-Request-Id": request_id, "Accept": "application/json", **headers}
+        if self._token is not None:
+            sent["Authorization"] = f"Bearer {self._token}"
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        url = URL(self._base + path, encoded=True)
+        try:
+            async with self._session.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
+                answer = Answer(status=response.status, headers=response.headers, body=await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"{self._base}: {reason(error)}") from None
+        log.debug("%s %s: HTTP %d, request id %s", method, path.partition("?")[0], answer.status, request_id)
+        return answer
+
+
+def batch_body(kind: bytes, requests: Sequence[bytes]) -> bytes:
+    """The body of a batch of one kind of call, from the JSON of each."""
+    return b'{"items":[' + b",".join(b'{"%b":%b}' % (kind, request) for request in requests) + b"]}"
+
+
+def reason(error: BaseException) -> str:
+    """Why a request failed, for people. A library's own text may hold a whole URL, so it is not used."""
+    if isinstance(error, TimeoutError | aiohttp.ServerTimeoutError):
+        return "no sign of life for too long"
+    if isinstance(error, OSError) and error.strerror and error.errno:
+        return error.strerror.lower() if not isinstance(error, aiohttp.ClientConnectorError) else _connect(error)
+    words = {
+        aiohttp.ServerDisconnectedError: "the server closed the connection",
+        aiohttp.ClientPayloadError: "the answer was cut off",
+        aiohttp.ClientConnectionResetError: "the connection was lost",
+        aiohttp.InvalidURL: "not a URL that can be called",
+    }
+    return next((text for kind, text in words.items() if isinstance(error, kind)), type(error).__name__)
+
+
+def _connect(error: aiohttp.ClientConnectorError) -> str:
+    known = error.os_error.errno
+    return f"cannot connect: {(os.strerror(known) if known and known > 0 else 'no such host').lower()}"
+
+
+def _path(name: Name) -> str:
+    return "/files/" + quote(name.raw, safe="/")
+
+
+def _absent(name: Name) -> Problem:
+    return problem("not_found", f"nothing is stored under the name {name}")
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _read(model: type[Model], body: bytes) -> Model:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _unreadable(model.__name__, error) from None
+
+
+def _valid(model: type[Model], body: object) -> Model:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise _unreadable(model.__name__, error) from None
+
+
+def _initiated(body: object) -> Exists | Upload:
+    try:
+        return _INITIATED.validate_json(body) if isinstance(body, bytes) else _INITIATED.validate_python(body)
+    except ValidationError as error:
+        raise _unreadable("InitiateAnswer", error) from None
+
+
+def _unreadable(what: str, error: ValidationError) -> AnswerUnreadable:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(step) for step in first["loc"]) or "the whole"
+    return AnswerUnreadable(f"the server's answer is no {what}: {place}: {first['msg']}")
+
+
+def _stat(name: Name, headers: CIMultiDictProxy[str]) -> Stat:
+    size = headers.get(HEADER_SIZE, "")
+    part_size = headers.get(HEADER_PART_SIZE, "")
+    if not size.isdecimal():
+        raise AnswerUnreadable(f"the server's answer about {name} has no {HEADER_SIZE}")
+    body = {
+        **name.to_wire(),
+        "size": int(size),
+        "file_hash": headers.get(HEADER_FILE_HASH),
+        "version": headers.get(HEADER_VERSION),
+        "modified": _date(headers.get("Last-Modified")),
+        "content_type": headers.get("Content-Type"),
+    }
+    return Stat(file=_valid(File, body), part_size=int(part_size) if part_size.isdecimal() else None)
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+
+
+def is_stale_rule(error: Exception) -> bool:
+    """Whether the API says that our idea of its part size is old."""
+    return isinstance(error, Conflict) and error.code == "part_size_mismatch"

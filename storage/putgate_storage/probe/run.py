@@ -1,0 +1,105 @@
+"""Runs every canary against a store, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from putgate_storage.errors import StoreError, Transient, Unsupported
+from putgate_storage.probe import canaries
+from putgate_storage.probe.bench import Answer, Bench, inconclusive, outcome
+from putgate_storage.probe.canaries import Canary
+from putgate_storage.probe.report import Check, ProbeReport, Row
+from putgate_storage.probe.sender import Sender
+from putgate_storage.store import Probeable, Store
+
+FOLDER = ".putgate/v1/probe/"
+
+_ROW_TIMEOUT = 30.0
+"""Seconds. A row that takes longer is inconclusive; a healthy store answers the slowest in two."""
+
+_LEFT_BEHIND = timedelta(hours=1)
+"""The age at which another run's keys are surely nobody's any more."""
+
+# First, because it decides how the other rows complete.
+_FIRST: Mapping[Check, Canary] = {Check.COMPLETE_SHA256: canaries.complete_sha256}
+
+_ROWS: Mapping[Check, Canary] = {
+    Check.PART_ACCEPTED: canaries.part_accepted,
+    Check.PART_SHA256: canaries.part_sha256,
+    Check.PART_LENGTH: canaries.part_length,
+    Check.PART_SIGNATURE: canaries.part_signature,
+    Check.PART_EXPIRY: canaries.part_expiry,
+    Check.PART_COPY_SOURCE: canaries.part_extra(*canaries.COPY_SOURCE),
+    Check.PART_ACL: canaries.part_extra(*canaries.ACL),
+    Check.PART_GRANT: canaries.part_extra(*canaries.GRANT),
+    Check.PART_TAGGING: canaries.part_extra(*canaries.TAGGING),
+    Check.PART_META: canaries.part_extra(*canaries.META),
+    Check.PUT_ACCEPTED: canaries.put_accepted,
+    Check.PUT_SHA256: canaries.put_sha256,
+    Check.PUT_LENGTH: canaries.put_length,
+    Check.PUT_SIGNATURE: canaries.put_signature,
+    Check.PUT_EXPIRY: canaries.put_expiry,
+    Check.PUT_COPY_SOURCE: canaries.put_extra(*canaries.COPY_SOURCE),
+    Check.PUT_ACL: canaries.put_extra(*canaries.ACL),
+    Check.PUT_GRANT: canaries.put_extra(*canaries.GRANT),
+    Check.PUT_TAGGING: canaries.put_extra(*canaries.TAGGING),
+    Check.PUT_META: canaries.put_extra(*canaries.META),
+    Check.PUT_IF_ABSENT: canaries.put_if_absent,
+    Check.PUT_IF_MATCH: canaries.put_if_match,
+    Check.COMPLETE_CONDITION: canaries.complete_condition,
+    Check.COMPLETE_AGAINST_PUT: canaries.complete_against_put,
+    Check.PART_AFTER_COMPLETE: canaries.part_after_complete,
+    Check.PART_AFTER_ABORT: canaries.part_after_abort,
+    Check.COMPLETE_AFTER_OVERWRITE: canaries.complete_after_overwrite,
+    Check.COMPLETE_AFTER_DELETE: canaries.complete_after_delete,
+    Check.LIST_PARTS_PAGES: canaries.list_parts_pages,
+}
+
+
+async def probe(store: Store, prefix: str, sender: Sender) -> ProbeReport:
+    """What `store` enforces, seen with throw-away keys below `prefix`. All rows run side by side.
+
+    Raises `Unsupported` for a driver that is not `Probeable`, and any `StoreError` of cleaning up: keys that stay
+    would be the admin's to find. Cancelled, it still cleans up.
+    """
+    if not isinstance(store, Probeable):
+        raise Unsupported("this driver cannot be probed", code="NotProbeable")
+    bench = Bench(store, sender, f"{prefix}{FOLDER}{secrets.token_hex(8)}/")
+    try:
+        answers = {check: await _answer(bench, canary) for check, canary in _FIRST.items()}
+        async with asyncio.TaskGroup() as group:
+            tasks = {check: group.create_task(_answer(bench, canary)) for check, canary in _ROWS.items()}
+        answers |= {check: task.result() for check, task in tasks.items()}
+    finally:
+        await bench.clean()
+    await _clean_left_behind(store, prefix)
+    return _report(answers, store.now())
+
+
+async def _answer(bench: Bench, canary: Canary) -> Answer:
+    try:
+        async with asyncio.timeout(_ROW_TIMEOUT):
+            return await canary(bench)
+    except TimeoutError:
+        return inconclusive(f"no end after {_ROW_TIMEOUT:g} s")
+    except StoreError as error:
+        return outcome(error)
+
+
+async def _clean_left_behind(store: Store, prefix: str) -> None:
+    """Keys of runs that were killed; a store that fails here for a moment has been probed all the same."""
+    try:
+        page = await store.list(f"{prefix}{FOLDER}")
+        for entry in page.entries:
+            if entry.modified < store.now() - _LEFT_BEHIND:
+                await store.delete(entry.key)
+    except Transient:
+        return
+
+
+def _report(answers: Mapping[Check, Answer], now: datetime) -> ProbeReport:
+    rows = tuple(Row(check=check, verdict=answers[check].verdict, seen=answers[check].seen) for check in Check)
+    return ProbeReport(rows=rows, probed_at=now)

@@ -1,0 +1,146 @@
+"""Where an S3 driver's credentials come from: the SDK's own chain, or files that are read again when they change.
+
+Both are used twice: by aiobotocore for control calls and by the signer for URLs, so that a rotated secret reaches
+both without a restart. Nothing here logs, and no error holds a file's content.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from aiobotocore.session import AioSession
+from botocore.credentials import ReadOnlyCredentials
+
+from putgate_protocol.settings.api import Credentials as CredentialSettings
+from putgate_storage.errors import Permanent, Transient
+from putgate_storage.s3.errors import LIBRARY_ERRORS
+from putgate_storage.s3.sigv4 import Credentials
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at the files: a rotation is noticed at once for people, and costs no call per URL."""
+
+
+class CredentialSource:
+    """Present credentials for the signer. `session`: what the control client is made from."""
+
+    def __init__(self, session: AioSession, files: FileCredentials | None) -> None:
+        self.session = session
+        self._files = files
+
+    async def current(self) -> Credentials:
+        """Refreshed when they are about to expire. Raises `Permanent` where there are none, `Transient` where their
+        source does not answer.
+        """
+        try:
+            held = self._files or await self.session.get_credentials()
+            if held is None:
+                raise Permanent("no credentials for the store found in the environment", code="NoCredentials")
+            frozen = await held.get_frozen_credentials()
+            if not (frozen.access_key and frozen.secret_key):
+                raise Permanent("the store's credentials are incomplete", code="NoCredentials")
+        except LIBRARY_ERRORS as error:
+            name = type(error).__name__
+            raise Transient(f"credentials for the store cannot be read: {name}", code=name) from error
+        return Credentials(
+            access_key=frozen.access_key,
+            secret_key=frozen.secret_key,
+            token=frozen.token or None,
+            expires_at=_expiry(held),
+        )
+
+
+def credential_source(settings: CredentialSettings) -> CredentialSource:
+    """Raises `Permanent` where the files cannot be read."""
+    session = AioSession()
+    if settings.type == "Environment":
+        return CredentialSource(session, None)
+    assert settings.access_key_id_file is not None
+    assert settings.secret_access_key_file is not None
+    files = FileCredentials(settings.access_key_id_file, settings.secret_access_key_file, settings.session_token_file)
+    session.get_component("credential_provider").insert_before("env", _FileProvider(files))
+    return CredentialSource(session, files)
+
+
+def _expiry(held: object) -> datetime | None:
+    """The expiry of temporary credentials: botocore keeps it in a private field of its refreshable kinds, and offers
+    no other way to learn it.
+    """
+    expiry = getattr(held, "_expiry_time", None)
+    return expiry if isinstance(expiry, datetime) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stamp:
+    """What tells that a file was replaced or written: Kubernetes swaps a link, people edit in place."""
+
+    inode: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Stamp:
+        stat = path.stat()
+        return cls(inode=stat.st_ino, mtime_ns=stat.st_mtime_ns)
+
+
+class FileCredentials:
+    """Credentials in one file per value, in the shape that aiobotocore asks before each call.
+
+    While a rotation has replaced only some of the files, the store refuses the mixture for a moment; the next look
+    has all of them.
+    """
+
+    method = "putgate-files"
+    account_id = None
+
+    def __init__(self, access_key: Path, secret_key: Path, token: Path | None) -> None:
+        self._paths = (access_key, secret_key, *([token] if token is not None else []))
+        self._stamps: tuple[_Stamp, ...] = ()
+        self._next_look = 0.0
+        self.access_key, self.secret_key, self.token = self._values()
+
+    def get_account_id(self) -> None:
+        """Files name no account; aiobotocore asks for one to choose an endpoint."""
+
+    def get_deferred_property(self, name: str) -> Callable[[], object]:
+        return lambda: getattr(self, name)
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        if time.monotonic() >= self._next_look:
+            self._look()
+        return ReadOnlyCredentials(self.access_key, self.secret_key, self.token, None)
+
+    def _look(self) -> None:
+        self._next_look = time.monotonic() + _LOOK_EVERY
+        if tuple(_Stamp.of(path) for path in self._paths) == self._stamps:
+            return
+        self.access_key, self.secret_key, self.token = self._values()
+
+    def _values(self) -> tuple[str, str, str | None]:
+        access, secret, *rest = self._read()
+        return access, secret, rest[0] if rest else None
+
+    def _read(self) -> list[str]:
+        stamps = tuple(_Stamp.of(path) for path in self._paths)
+        values = [path.read_text("utf-8").strip() for path in self._paths]
+        for path, value in zip(self._paths, values, strict=True):
+            if not value:
+                raise Permanent(f"credentials file {path} is empty", code="NoCredentials")
+        self._stamps = stamps
+        return values
+
+
+class _FileProvider:
+    """What makes aiobotocore's control client use the files."""
+
+    METHOD = "putgate-files"
+    CANONICAL_NAME = None
+
+    def __init__(self, files: FileCredentials) -> None:
+        self._files = files
+
+    async def load(self) -> FileCredentials:
+        return self._files

@@ -1,0 +1,513 @@
+"""The S3 driver: control calls through aiobotocore, signed requests by `sigv4`.
+
+It retries nothing (`wrap.retry` does), limits nothing and measures nothing. `endpoint` is dialled and
+`public_endpoint` only signed. Control calls are signed by botocore with the local clock, which offers no other;
+URLs are signed with the store's time.
+"""
+
+from __future__ import annotations
+
+import builtins
+import copy
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import quote
+
+from aiobotocore.config import AioConfig
+from botocore.exceptions import ClientError
+
+from putgate_protocol.digests import PartHash
+from putgate_protocol.settings.api import S3
+from putgate_storage.errors import ConditionFailed, Refused, Transient
+from putgate_storage.s3.address import Address
+from putgate_storage.s3.clock import Clock, StoreClock, utc_now
+from putgate_storage.s3.credentials import CredentialSource, credential_source
+from putgate_storage.s3.errors import LIBRARY_ERRORS, Absent, translate
+from putgate_storage.s3.headers import (
+    CONTENT_ENCODING,
+    cache_control,
+    condition_parameters,
+    date_header,
+    put_headers,
+    unquoted,
+)
+from putgate_storage.s3.lifecycle import same_rule, with_rule
+from putgate_storage.s3.providers import Profile, profile, style
+from putgate_storage.s3.sigv4 import MAX_LIFE, Signer, Terms
+from putgate_storage.store import (
+    Condition,
+    Entry,
+    FinishedPart,
+    Head,
+    IfMatch,
+    ObjectHeaders,
+    OpenUpload,
+    Page,
+    PartToSign,
+    PutToSign,
+    SignedRequest,
+    Small,
+    StoredPart,
+    StoreLimits,
+    StoreUpload,
+)
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.literals import BucketLocationConstraintType
+    from types_aiobotocore_s3.type_defs import (
+        CompletedPartTypeDef,
+        CreateBucketRequestTypeDef,
+        LifecycleRuleOutputTypeDef,
+        ListObjectsV2RequestTypeDef,
+        PartTypeDef,
+    )
+
+_CONNECT_TIMEOUT = 5.0
+"""Seconds. Too small: a far store never connects; too big: a dead one holds requests for long."""
+
+_READ_TIMEOUT = 60.0
+"""Seconds without a byte. Complete of a large upload may be silent for long; a retry of it is not free."""
+
+_POOL = 64
+"""Connections. Below the concurrency limit calls queue here unseen; far above it the store sees bursts."""
+
+T = TypeVar("T", bound=Mapping[str, object])
+
+
+async def open_store(settings: S3, *, clock: Clock = utc_now) -> S3Store:
+    """A driver for the settings' bucket; nothing is dialled yet. Close it with `aclose`.
+
+    Raises `Permanent` where there are no credentials, `Transient` where their source does not answer.
+    """
+    chosen = style(settings.addressing_style, settings.provider, settings.bucket)
+    credentials = credential_source(settings.credentials)
+    await credentials.current()
+    resources = AsyncExitStack()
+    client = await resources.enter_async_context(
+        credentials.session.create_client(
+            "s3",
+            region_name=settings.region,
+            endpoint_url=settings.endpoint,
+            verify=str(settings.ca_bundle) if settings.ca_bundle else None,
+            config=_config(chosen.lower()),
+        )
+    )
+    dialled = settings.endpoint or client.meta.endpoint_url
+    public = Address.of(settings.public_endpoint or dialled, settings.bucket, chosen)
+    return S3Store(
+        client=client,
+        resources=resources,
+        bucket=settings.bucket,
+        region=settings.region,
+        profile=profile(settings.provider),
+        credentials=credentials,
+        clock=StoreClock(clock),
+        signer=Signer(public, settings.region),
+        dialled=Address.of(dialled, settings.bucket, chosen),
+    )
+
+
+def _config(addressing: str) -> AioConfig:
+    return AioConfig(
+        connect_timeout=_CONNECT_TIMEOUT,
+        read_timeout=_READ_TIMEOUT,
+        max_pool_connections=_POOL,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        # botocore's CRC by default breaks several stores.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        signature_version="s3v4",
+        s3={"addressing_style": addressing},
+    )
+
+
+class S3Store:
+    """One bucket. Implements the core, ListsUploads, ManagesBucket, ExpiresUploads and Probeable."""
+
+    def __init__(
+        self,
+        *,
+        client: S3Client,
+        resources: AsyncExitStack,
+        bucket: str,
+        region: str,
+        profile: Profile,
+        credentials: CredentialSource,
+        clock: StoreClock,
+        signer: Signer,
+        dialled: Address,
+    ) -> None:
+        self._client = client
+        self._resources = resources
+        self._bucket = bucket
+        self._region = region
+        self._profile = profile
+        self._credentials = credentials
+        self._clock = clock
+        self._signer = signer
+        self._dialled = dialled
+        self._sign_age = timedelta(0)
+        self._part_page = 1000
+
+    @property
+    def limits(self) -> StoreLimits:
+        return self._profile.limits
+
+    def reserves(self, key: str) -> bool:
+        return self._profile.reserved.holds(key)
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def probe_view(self, *, age: timedelta = timedelta(0)) -> S3Store:
+        """The same store and connections, signing for the endpoint that is dialled. Close only the original."""
+        view = copy.copy(self)
+        view._become_probe_view(age)  # noqa: SLF001 - a view of ourselves
+        return view
+
+    def _become_probe_view(self, age: timedelta) -> None:
+        self._resources = AsyncExitStack()
+        self._signer = Signer(self._dialled, self._region)
+        self._sign_age = age
+        self._part_page = 2
+
+    def copy_source(self, key: str) -> str:
+        return f"/{self._bucket}/{quote(key)}"
+
+    async def aclose(self) -> None:
+        await self._resources.aclose()
+
+    # --- uploads ---
+
+    async def create_upload(self, key: str, headers: ObjectHeaders) -> StoreUpload:
+        answer = await self._call(
+            "CreateMultipartUpload",
+            key,
+            self._client.create_multipart_upload(
+                Bucket=self._bucket,
+                Key=key,
+                ChecksumAlgorithm="SHA256",
+                ContentType=headers.content_type,
+                ContentEncoding=CONTENT_ENCODING,
+                CacheControl=cache_control(headers),
+                Metadata=headers.metadata,
+            ),
+        )
+        return StoreUpload(key=key, upload_id=answer["UploadId"])
+
+    async def list_parts(self, upload: StoreUpload) -> builtins.list[StoredPart] | None:
+        found: dict[int, PartTypeDef] = {}
+        marker = 0
+        while True:
+            try:
+                answer = await self._call(
+                    "ListParts",
+                    upload.key,
+                    self._client.list_parts(
+                        Bucket=self._bucket,
+                        Key=upload.key,
+                        UploadId=upload.upload_id,
+                        PartNumberMarker=marker,
+                        MaxParts=self._part_page,
+                    ),
+                )
+            except Absent:
+                return None
+            for part in answer.get("Parts", []):
+                _keep_latest(found, part)
+            following = int(answer.get("NextPartNumberMarker", 0) or 0)
+            if not answer.get("IsTruncated") or following <= marker:
+                return [_stored_part(part) for _, part in sorted(found.items())]
+            marker = following
+
+    async def complete(
+        self, upload: StoreUpload, parts: Sequence[FinishedPart], condition: Condition | None = None
+    ) -> str | None:
+        try:
+            answer = await self._call(
+                "CompleteMultipartUpload",
+                upload.key,
+                self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=upload.key,
+                    UploadId=upload.upload_id,
+                    MultipartUpload={"Parts": [self._finished(part) for part in parts]},
+                    **condition_parameters(condition),
+                ),
+                conditional=condition is not None,
+            )
+        except Absent as absent:
+            if isinstance(condition, IfMatch) and absent.code == "NoSuchKey":
+                raise ConditionFailed(str(absent), code=absent.code) from absent
+            return None
+        return unquoted(answer.get("ETag", ""))
+
+    def _finished(self, part: FinishedPart) -> CompletedPartTypeDef:
+        finished: CompletedPartTypeDef = {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
+        if part.sha256 is not None and self._profile.part_sha256_in_complete:
+            finished["ChecksumSHA256"] = part.sha256.base64
+        return finished
+
+    async def abort(self, upload: StoreUpload) -> bool:
+        try:
+            await self._call(
+                "AbortMultipartUpload",
+                upload.key,
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload.key, UploadId=upload.upload_id),
+            )
+        except Absent:
+            return False
+        return True
+
+    async def list_uploads(self, prefix: str) -> builtins.list[OpenUpload]:
+        found: list[OpenUpload] = []
+        key_marker = upload_marker = ""
+        while True:
+            answer = await self._call(
+                "ListMultipartUploads",
+                prefix,
+                self._client.list_multipart_uploads(
+                    Bucket=self._bucket, Prefix=prefix, KeyMarker=key_marker, UploadIdMarker=upload_marker
+                ),
+            )
+            found += [
+                OpenUpload(
+                    upload=StoreUpload(key=each["Key"], upload_id=each["UploadId"]),
+                    initiated=each["Initiated"].astimezone(UTC) if "Initiated" in each else None,
+                )
+                for each in answer.get("Uploads", [])
+            ]
+            following = (answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", ""))
+            if not answer.get("IsTruncated") or following == (key_marker, upload_marker):
+                return found
+            key_marker, upload_marker = following
+
+    # --- objects ---
+
+    async def head(self, key: str) -> Head | None:
+        sent = self._clock.local()
+        try:
+            answer = await self._call("HeadObject", key, self._client.head_object(Bucket=self._bucket, Key=key))
+        except Absent:
+            return None
+        return Head(
+            size=answer["ContentLength"],
+            etag=unquoted(answer["ETag"]),
+            modified=answer["LastModified"].astimezone(UTC),
+            date=self._date(answer, sent),
+            content_type=answer.get("ContentType"),
+            metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+        )
+
+    async def get_small(self, key: str, max_bytes: int) -> Small | None:
+        sent = self._clock.local()
+        try:
+            answer = await self._call("GetObject", key, self._client.get_object(Bucket=self._bucket, Key=key))
+        except Absent:
+            return None
+        async with answer["Body"] as stream:
+            if answer["ContentLength"] > max_bytes:
+                stream.close()
+                raise Refused(f"GetObject {key!r}: larger than {max_bytes} bytes", code="TooLarge")
+            try:
+                body = await stream.read()
+            except LIBRARY_ERRORS as error:
+                raise translate(error, "GetObject", key, conditional=False) from error
+        return Small(
+            body=body,
+            etag=unquoted(answer["ETag"]),
+            modified=answer["LastModified"].astimezone(UTC),
+            date=self._date(answer, sent),
+        )
+
+    async def put_small(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        headers: ObjectHeaders | None = None,
+        condition: Condition | None = None,
+    ) -> str:
+        headers = headers or ObjectHeaders()
+        try:
+            answer = await self._call(
+                "PutObject",
+                key,
+                self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=key,
+                    Body=body,
+                    ChecksumSHA256=PartHash.of(body).base64,
+                    ContentType=headers.content_type,
+                    ContentEncoding=CONTENT_ENCODING,
+                    CacheControl=cache_control(headers),
+                    Metadata=headers.metadata,
+                    **condition_parameters(condition),
+                ),
+                conditional=condition is not None,
+            )
+        except Absent as absent:
+            if isinstance(condition, IfMatch):
+                raise ConditionFailed(str(absent), code=absent.code) from absent
+            raise
+        return unquoted(answer["ETag"])
+
+    async def delete(self, key: str) -> None:
+        try:
+            await self._call("DeleteObject", key, self._client.delete_object(Bucket=self._bucket, Key=key))
+        except Absent:
+            return
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        delimiter: str | None = None,
+        start_after: str | None = None,
+        token: str | None = None,
+        limit: int = 1000,
+    ) -> Page:
+        options: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": limit}
+        if delimiter:
+            options["Delimiter"] = delimiter
+        if start_after:
+            options["StartAfter"] = start_after
+        if token:
+            options["ContinuationToken"] = token
+        answer = await self._call(
+            "ListObjectsV2",
+            prefix,
+            self._client.list_objects_v2(**options),
+        )
+        return Page(
+            entries=[
+                Entry(
+                    key=it["Key"],
+                    size=it["Size"],
+                    etag=unquoted(it["ETag"]),
+                    modified=it["LastModified"].astimezone(UTC),
+                )
+                for it in answer.get("Contents", [])
+            ],
+            prefixes=[it["Prefix"] for it in answer.get("CommonPrefixes", [])],
+            token=answer.get("NextContinuationToken") if answer.get("IsTruncated") else None,
+        )
+
+    # --- signing ---
+
+    async def sign_parts(
+        self, upload: StoreUpload, parts: Sequence[PartToSign], life: timedelta
+    ) -> builtins.list[SignedRequest]:
+        return self._signer.sign_parts(upload.key, upload.upload_id, parts, await self._terms(life))
+
+    async def sign_put(self, put: PutToSign, life: timedelta) -> SignedRequest:
+        return self._signer.sign("PUT", put.key, await self._terms(life), headers=put_headers(put))
+
+    async def sign_get(
+        self,
+        key: str,
+        life: timedelta,
+        *,
+        content_type: str | None = None,
+        disposition: str | None = None,
+        cache_control: str | None = None,
+    ) -> SignedRequest:
+        overrides = {
+            "response-cache-control": cache_control,
+            "response-content-disposition": disposition,
+            "response-content-type": content_type,
+        }
+        query = {name: value for name, value in overrides.items() if value is not None}
+        return self._signer.sign("GET", key, await self._terms(life), query=query)
+
+    async def _terms(self, life: timedelta) -> Terms:
+        credentials = await self._credentials.current()
+        now = self._clock.now() - self._sign_age
+        if credentials.expires_at is not None:
+            life = min(life, credentials.expires_at - now)
+        seconds = min(int(life.total_seconds()), MAX_LIFE)
+        if seconds < 1:
+            raise Transient("the store's temporary credentials have expired", code="CredentialsExpired")
+        return Terms(credentials=credentials, now=now, life=seconds)
+
+    # --- the bucket ---
+
+    async def bucket_exists(self) -> bool:
+        try:
+            await self._call("HeadBucket", "", self._client.head_bucket(Bucket=self._bucket))
+        except Absent:
+            return False
+        return True
+
+    async def create_bucket(self) -> None:
+        request: CreateBucketRequestTypeDef = {"Bucket": self._bucket}
+        if self._profile is profile("AWS") and self._region != "us-east-1":
+            request["CreateBucketConfiguration"] = {
+                "LocationConstraint": cast("BucketLocationConstraintType", self._region)
+            }
+        try:
+            await self._call("CreateBucket", "", self._client.create_bucket(**request))
+        except Refused as refused:
+            if refused.code == "BucketAlreadyOwnedByYou":
+                return
+            # Some stores answer this also for one's own bucket; whose it is shows in whether we may look at it.
+            if refused.code == "BucketAlreadyExists" and await self.bucket_exists():
+                return
+            raise
+
+    async def ensure_abort_rule(self, rule_id: str, prefix: str, days: int) -> None:
+        rules = await self._rules()
+        wanted = with_rule(rules, rule_id, prefix, days)
+        if wanted is None:
+            return
+        await self._call(
+            "PutBucketLifecycleConfiguration",
+            prefix,
+            self._client.put_bucket_lifecycle_configuration(
+                Bucket=self._bucket, LifecycleConfiguration={"Rules": wanted}
+            ),
+        )
+        if not any(same_rule(rule, rule_id, prefix, days) for rule in await self._rules()):
+            raise Refused(f"the store did not keep the lifecycle rule {rule_id!r}", code="LifecycleNotKept")
+
+    async def _rules(self) -> builtins.list[LifecycleRuleOutputTypeDef]:
+        try:
+            answer = await self._call(
+                "GetBucketLifecycleConfiguration",
+                "",
+                self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket),
+            )
+        except Absent:
+            return []
+        return answer.get("Rules", [])
+
+    # --- every call ---
+
+    async def _call(self, operation: str, key: str, answer: Awaitable[T], *, conditional: bool = False) -> T:
+        """Await one call: its error becomes ours, its `Date` moves the clock."""
+        sent = self._clock.local()
+        try:
+            received = await answer
+        except LIBRARY_ERRORS as error:
+            if isinstance(error, ClientError):
+                self._clock.note(date_header(error.response), sent)
+            raise translate(error, operation, key, conditional=conditional) from error
+        self._clock.note(date_header(received), sent)
+        return received
+
+    def _date(self, answer: Mapping[str, object], sent: datetime) -> datetime:
+        return self._clock.note(date_header(answer), sent) or self._clock.now()
+
+
+def _keep_latest(found: dict[int, PartTypeDef], part: PartTypeDef) -> None:
+    """A part that was sent again replaces the first; SeaweedFS lists both, in no order."""
+    other = found.get(part["PartNumber"])
+    if other is None or part["LastModified"] >= other["LastModified"]:
+        found[part["PartNumber"]] = part
+
+
+def _stored_part(part: PartTypeDef) -> StoredPart:
+    return StoredPart(number=part["PartNumber"], size=part["Size"], etag=unquoted(part["ETag"]))

@@ -1,0 +1,116 @@
+"""botocore's and aiohttp's errors become ours.
+
+A message names the operation, the key and the store's code, and never what the store or the library says beside
+it: those texts may hold URLs, access keys or what was signed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import botocore.exceptions
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    ResponseStreamingError,
+    SSLError,
+)
+from botocore.parsers import ResponseParserError
+
+from putgate_storage.errors import ConditionFailed, Permanent, Refused, StoreError, Transient, Unsupported
+
+LIBRARY_ERRORS = (ClientError, BotoCoreError, ResponseParserError, aiohttp.ClientError, asyncio.TimeoutError, OSError)
+"""Everything that a call through aiobotocore raises when the store or the way to it fails."""
+
+_ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "NotFound", "404", "NoSuchLifecycleConfiguration"})
+_TRANSIENT = frozenset(
+    {
+        "SlowDown",
+        "SlowDownRead",
+        "SlowDownWrite",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "InternalError",
+        "ServiceUnavailable",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "OperationAborted",
+        "ConditionalRequestConflict",
+    }
+)
+_PERMANENT = frozenset(
+    {
+        "NoSuchBucket",
+        "InvalidBucketName",
+        "AccessDenied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "AuthorizationHeaderMalformed",
+        "PermanentRedirect",
+        "AllAccessDisabled",
+        "AccountProblem",
+    }
+)
+_UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "UnsupportedOperation"})
+_UNREACHABLE = (
+    HTTPClientError,
+    botocore.exceptions.ConnectionError,
+    ResponseStreamingError,
+    IncompleteReadError,
+    CredentialRetrievalError,
+    MetadataRetrievalError,
+)
+
+
+class Absent(Refused):
+    """There is no such thing. Drivers' methods turn it into None where None is an answer."""
+
+
+def translate(error: Exception, operation: str, key: str, *, conditional: bool) -> StoreError:
+    """The error to raise from `error`. `conditional`: the request carried a precondition."""
+    if isinstance(error, ClientError):
+        return _answered(error.response, operation, key, conditional=conditional)
+    name = type(error).__name__
+    what = f"{operation} {key!r}: {name}"
+    if isinstance(error, SSLError):
+        return Permanent(f"{what}: no TLS connection; is the certificate trusted (ca_bundle)?", code=name)
+    if isinstance(error, BotoCoreError) and not isinstance(error, _UNREACHABLE):
+        return Permanent(what, code=name)
+    return Transient(what, code=name)
+
+
+def _answered(response: Mapping[str, Any], operation: str, key: str, *, conditional: bool) -> StoreError:
+    metadata = response.get("ResponseMetadata", {})
+    status = int(metadata.get("HTTPStatusCode", 0))
+    code = str(response.get("Error", {}).get("Code") or status)
+    what = f"{operation} {key!r}: {code} (HTTP {status})"
+    if code in _TRANSIENT or status in (408, 429):
+        return Transient(what, code=code, delay=_delay(metadata.get("HTTPHeaders", {})))
+    if code in _UNSUPPORTED or status == 501:
+        return Unsupported(what, code=code)
+    if status >= 500:
+        return Transient(what, code=code, delay=_delay(metadata.get("HTTPHeaders", {})))
+    if status == 412 or code == "PreconditionFailed" or (status == 409 and conditional):
+        return ConditionFailed(what, code=code)
+    if code in _ABSENT:
+        return Absent(what, code=code)
+    if code in _PERMANENT or status in (301, 307, 401, 403):
+        return Permanent(what, code=code)
+    return Refused(what, code=code)
+
+
+def _delay(headers: Mapping[str, str]) -> float | None:
+    """Retry-After in seconds; its other form, a date, is not used by stores."""
+    value = headers.get("retry-after", "")
+    return float(value) if value.isascii() and value.isdigit() else None

@@ -1,0 +1,71 @@
+"""Headers and parameters of S3, between our values and the wire: preconditions, ETags, stored headers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from putgate_storage.store import Condition, IfAbsent, IfMatch, ObjectHeaders, PutToSign
+
+CONTENT_ENCODING = "identity"
+"""Bytes are stored as they are; said and signed, so that the holder of a request cannot say otherwise."""
+
+_CACHE_CONTROL = "no-cache"
+"""What is stored where nobody asked for anything: a name's content may change."""
+
+
+class ConditionParameters(TypedDict, total=False):
+    IfMatch: str
+    IfNoneMatch: str
+
+
+def cache_control(headers: ObjectHeaders) -> str:
+    return headers.cache_control or _CACHE_CONTROL
+
+
+def condition_parameters(condition: Condition | None) -> ConditionParameters:
+    """As botocore's methods take a precondition."""
+    match condition:
+        case IfAbsent():
+            return {"IfNoneMatch": "*"}
+        case IfMatch(etag=etag):
+            return {"IfMatch": f'"{etag}"'}
+        case None:
+            return {}
+
+
+def condition_headers(condition: Condition | None) -> dict[str, str]:
+    """As HTTP says a precondition."""
+    match condition:
+        case IfAbsent():
+            return {"if-none-match": "*"}
+        case IfMatch(etag=etag):
+            return {"if-match": f'"{etag}"'}
+        case None:
+            return {}
+
+
+def put_headers(put: PutToSign) -> dict[str, str]:
+    """Every header that a PutObject may store or depend on, so that all of them are signed."""
+    headers = {
+        "content-length": str(put.length),
+        "content-type": put.headers.content_type,
+        "content-encoding": CONTENT_ENCODING,
+        "cache-control": cache_control(put.headers),
+        "x-amz-checksum-sha256": put.sha256.base64,
+    }
+    if put.md5 is not None:
+        headers["content-md5"] = base64.b64encode(put.md5).decode("ascii")
+    headers |= {f"x-amz-meta-{name}": value for name, value in put.headers.metadata.items()}
+    return headers | condition_headers(put.condition)
+
+
+def unquoted(etag: str) -> str:
+    return etag.strip('"')
+
+
+def date_header(answer: Mapping[str, Any]) -> str | None:
+    """The `Date` of an answer (or error response) as botocore gives it."""
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return date if isinstance(date, str) else None
