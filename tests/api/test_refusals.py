@@ -126,7 +126,9 @@ async def test_bodies_that_cannot_be_read(calls: Calls, shared_api: ApiProcess, 
             (b'{"name": "\\ud800"}', 400, "json_invalid"),
             (b'{"x": "' + b"y" * (4 * MIB) + b'"}', 413, "body_too_large"),
         ):
-            async with http.post(f"{shared_api.url}/object/{call}", data=io.BytesIO(body), headers=calls.headers) as answer:
+            async with http.post(
+                f"{shared_api.url}/object/{call}", data=io.BytesIO(body), headers=calls.headers
+            ) as answer:
                 assert answer.content_type == "application/problem+json"
                 assert (answer.status, (await answer.json(content_type=None))["code"]) == (status, code), (
                     call,

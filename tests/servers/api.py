@@ -125,10 +125,11 @@ class ApiProcess:
         return code
 
     def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        # Taken first: a hook may kill from its own thread while the test starts the next process.
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def restart(self) -> None:
         self.kill()

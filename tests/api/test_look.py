@@ -1,0 +1,59 @@
+"""Looking at many names by LIST says exactly what looking at each by HEAD says, on stores of either order."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from putgate_api.uploads.look import look_many
+from putgate_storage.memory import MemoryStore
+from putgate_storage.store import Entry, Page
+
+SEGMENT = st.text(alphabet="ab!.-0", min_size=1, max_size=4).filter(lambda text: text not in {".", ".."})
+KEYS = st.lists(st.lists(SEGMENT, min_size=1, max_size=3).map("/".join), min_size=1, max_size=40, unique=True)
+
+
+class FolderOrder(MemoryStore):
+    """Lists as SeaweedFS does: a folder sorts as its name without the slash, and starting after a folder's own name
+    loses what is in it.
+    """
+
+    def __init__(self, page: int) -> None:
+        super().__init__()
+        self.page = page
+
+    async def list(self, prefix: str, *, start_after: str | None = None, token: str | None = None, **_: Any) -> Page:
+        after = token or start_after
+        keys = sorted((key for key in self.objects if key.startswith(prefix)), key=lambda key: key.split("/"))
+        if after is not None:
+            keys = [k for k in keys if k.split("/") > after.split("/") and not k.startswith(f"{after}/")]
+        shown = keys[: self.page]
+        entries = [Entry(key=key, size=0, etag="e", modified=datetime.now(UTC)) for key in shown]
+        return Page(entries=entries, prefixes=[], token=shown[-1] if len(keys) > len(shown) else None)
+
+
+class ByteOrder(MemoryStore):
+    def __init__(self, page: int) -> None:
+        super().__init__()
+        self.page = page
+
+    async def list(self, prefix: str, *, start_after: str | None = None, token: str | None = None, **_: Any) -> Page:
+        return await super().list(prefix, start_after=start_after, token=token, limit=self.page)
+
+
+@settings(max_examples=300, deadline=None)
+@given(stored=KEYS, asked=KEYS, page=st.integers(1, 10), folders=st.booleans())
+def test_many_looks_equal_single_looks(stored: list[str], asked: list[str], page: int, *, folders: bool) -> None:
+    async def run() -> None:
+        store = FolderOrder(page) if folders else ByteOrder(page)
+        for key in stored:
+            await store.put_small(key, b"x")
+        seen = await look_many(store, asked)
+        assert set(seen) == set(asked)
+        assert {key for key, head in seen.items() if head is not None} == set(stored) & set(asked)
+
+    asyncio.run(run())

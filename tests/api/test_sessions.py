@@ -1,0 +1,256 @@
+"""Sessions on the in-memory store: many parts, time, preconditions, takeovers. No network, no waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from putgate_api.uploads import session as session_module
+from putgate_api.uploads.abort import abort
+from putgate_api.uploads.initiate import initiate
+from putgate_api.uploads.sign import sign
+from putgate_api.uploads.status import status
+from putgate_protocol.messages.abort import AbortRequest
+from putgate_protocol.messages.initiate import Exists, Upload
+from putgate_protocol.messages.sign import SignRequest
+from putgate_protocol.messages.status import StatusRequest
+from putgate_protocol.problems import Problem
+from putgate_storage.memory import MemoryStore
+from putgate_storage.store import StoreUpload
+from tests.api.memory_bucket import (
+    PART,
+    PREFIX,
+    Clock,
+    begin,
+    body,
+    bucket,
+    caller,
+    finish,
+    memory_store,
+    put_parts,
+    request,
+    send,
+)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> MemoryStore:
+    return memory_store(clock)
+
+
+async def open_uploads(store: MemoryStore) -> list[StoreUpload]:
+    return [found.upload for found in await store.list_uploads("")]
+
+
+async def test_a_thousand_and_one_parts_take_two_pages(store: MemoryStore) -> None:
+    served, data = bucket(store), os.urandom(1000 * PART + 3)
+    answer = await begin(served, "big", data)
+    assert (len(answer.parts), answer.next_part_number) == (1000, 1001)
+    assert set(await put_parts(store, answer, data)) == {200}
+    with pytest.raises(Problem, match="parts_missing") as missing:
+        await finish(served, answer)
+    assert missing.value.parts == (1001,)
+    page = await sign(served, caller(), SignRequest(upload_id=answer.upload_id, part_numbers=[1001]))
+    assert await send(store, page.parts[0], data) == 200
+    held = await status(served, caller(), StatusRequest(upload_id=answer.upload_id))
+    assert sum(part.length for part in held.uploaded) == len(data)
+    assert (await finish(served, answer)).status == "complete"
+    assert body(store, "big") == data
+
+
+async def test_ten_thousand_parts_are_planned_and_signed(store: MemoryStore) -> None:
+    served, data = bucket(store), os.urandom(10_000 * PART)
+    answer = await begin(served, "huge", data)
+    signed, number = list(answer.parts), answer.next_part_number
+    while number is not None and number <= 10_000:
+        numbers = list(range(number, min(number + 1000, 10_001)))
+        signed += (await sign(served, caller(), SignRequest(upload_id=answer.upload_id, part_numbers=numbers))).parts
+        number += 1000
+    assert [part.part_number for part in signed] == list(range(1, 10_001))
+    assert sum(part.length for part in signed) == len(data)
+    assert signed[-1].offset + signed[-1].length == len(data)
+
+
+async def race(store: MemoryStore, **condition: object) -> None:
+    served = bucket(store)
+    contents = [os.urandom(3 * PART) for _ in range(8)]
+    answers = [await begin(served, "raced", data, **condition) for data in contents]
+    for answer, data in zip(answers, contents, strict=True):
+        await put_parts(store, answer, data)
+    ends = await asyncio.gather(*(finish(served, answer) for answer in answers), return_exceptions=True)
+    won = [at for at, end in enumerate(ends) if not isinstance(end, BaseException)]
+    assert len(won) == 1
+    assert {end.code for end in ends if isinstance(end, Problem)} == {"precondition_failed"}
+    assert body(store, "raced") == contents[won[0]]
+    assert await open_uploads(store) == []
+
+
+async def test_if_absent_holds_in_a_race_of_multipart_uploads(store: MemoryStore) -> None:
+    await race(store, if_absent=True)
+
+
+async def test_if_match_holds_in_a_race_of_multipart_uploads(store: MemoryStore) -> None:
+    first = await begin(bucket(store), "raced", b"first")
+    await put_parts(store, first, b"first")
+    head = await store.head(f"{PREFIX}raced")
+    assert head is not None
+    await race(store, if_match=head.etag)
+
+
+async def test_an_expired_session_has_ended_and_can_be_begun_again(store: MemoryStore, clock: Clock) -> None:
+    served, data = bucket(store), os.urandom(2 * PART)
+    answer = await begin(served, "x", data)
+    clock.move(hours=25)
+    for call in (
+        finish(served, answer),
+        status(served, caller(), StatusRequest(upload_id=answer.upload_id)),
+        sign(served, caller(), SignRequest(upload_id=answer.upload_id, part_numbers=[1])),
+    ):
+        with pytest.raises(Problem, match="upload_expired"):
+            await call
+    again = await begin(served, "x", data)
+    await put_parts(store, again, data)
+    assert (await finish(served, again)).status == "complete"
+    assert await open_uploads(store) == []
+
+
+async def test_activity_prolongs_a_session_but_not_past_the_clean_up(store: MemoryStore, clock: Clock) -> None:
+    served, data = bucket(store), os.urandom(2 * PART)
+    first = await begin(served, "x", data)
+    for _ in range(12):
+        clock.move(hours=12)
+        await sign(served, caller(), SignRequest(upload_id=first.upload_id, part_numbers=[1]))
+    clock.move(hours=25)
+    with pytest.raises(Problem, match="upload_expired"):
+        await finish(served, first)
+    again = await begin(served, "x", data)
+    assert len(await open_uploads(store)) == 1
+    await put_parts(store, again, data)
+    assert (await finish(served, again)).status == "complete"
+
+
+async def test_an_upload_that_the_store_has_dropped_is_replaced(store: MemoryStore) -> None:
+    served, data = bucket(store), os.urandom(3 * PART)
+    first = await begin(served, "x", data)
+    await put_parts(store, first, data)
+    await store.abort((await open_uploads(store))[0])
+    with pytest.raises(Problem, match="upload_gone"):
+        await finish(served, first)
+    second = await begin(served, "x", data)
+    assert second.uploaded == []
+    await put_parts(store, second, data)
+    # The older id names the same session, so it still ends the upload.
+    assert (await finish(served, first)).status == "complete"
+    assert body(store, "x") == data
+
+
+async def test_a_dead_creator_is_taken_over_and_its_upload_dropped(store: MemoryStore, clock: Clock) -> None:
+    """The state after a process died between creating the store's upload and noting it."""
+    served, data = bucket(store), os.urandom(3 * PART)
+    await begin(served, "x", data)
+    [record] = [key for key in store.objects if "/sessions/" in key and key.endswith(".json")]
+    opened = store.objects[record].body
+    creating = opened.replace(b'"state":"open"', b'"state":"creating"').replace(b'"holder":""', b'"holder":"dead"')
+    await store.put_small(record, creating)
+    [orphan] = await open_uploads(store)
+    clock.move(seconds=6)
+    answer = await begin(served, "x", data)
+    assert orphan not in await open_uploads(store)
+    await put_parts(store, answer, data)
+    assert (await finish(served, answer)).status == "complete"
+    assert await open_uploads(store) == []
+
+
+async def test_uploads_that_a_session_names_are_never_taken_for_orphans(store: MemoryStore, clock: Clock) -> None:
+    served, data, other = bucket(store), os.urandom(3 * PART), os.urandom(3 * PART)
+    first = await begin(served, "x", data)
+    [record] = [key for key in store.objects if "/sessions/" in key and key.endswith(".json")]
+    second = await begin(served, "x", other)
+    creating = store.objects[record].body.replace(b'"state":"open"', b'"state":"creating"')
+    await store.put_small(record, creating.replace(b'"holder":""', b'"holder":"dead"'))
+    clock.move(seconds=6)
+    await begin(served, "x", data)
+    await put_parts(store, second, other)
+    assert (await finish(served, second)).status == "complete"
+    assert body(store, "x") == other
+    del first
+
+
+async def test_a_living_creator_is_waited_for(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_PAUSE", 0)
+    served, data = bucket(store), os.urandom(3 * PART)
+    await begin(served, "x", data)
+    [record] = [key for key in store.objects if "/sessions/" in key and key.endswith(".json")]
+    creating = store.objects[record].body.replace(b'"state":"open"', b'"state":"creating"')
+    await store.put_small(record, creating.replace(b'"holder":""', b'"holder":"alive"'))
+    with pytest.raises(Problem, match="upload_busy"):
+        await initiate(served, caller(), request("x", data))
+
+
+async def test_abort_drops_everything_and_is_idempotent(store: MemoryStore) -> None:
+    served, data = bucket(store), os.urandom(3 * PART)
+    before = set(store.objects)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    for _ in range(2):
+        await abort(served, caller(), AbortRequest(upload_id=answer.upload_id))
+    assert set(store.objects) == before
+    assert await open_uploads(store) == []
+
+
+async def test_abort_never_harms_what_was_published(store: MemoryStore) -> None:
+    served, data = bucket(store), os.urandom(3 * PART)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    await finish(served, answer)
+    with pytest.raises(Problem, match="upload_gone"):
+        await abort(served, caller(), AbortRequest(upload_id=answer.upload_id))
+    assert body(store, "x") == data
+
+
+async def test_a_later_upload_supersedes_an_earlier_one(store: MemoryStore) -> None:
+    served, one, two = bucket(store), os.urandom(3 * PART), os.urandom(3 * PART)
+    first = await begin(served, "x", one)
+    await put_parts(store, first, one)
+    assert (await finish(served, first)).status == "complete"
+    second = await begin(served, "x", two)
+    await put_parts(store, second, two)
+    assert (await finish(served, second)).status == "complete"
+    again = await finish(served, first)
+    assert (again.status, again.file) == ("superseded", None)
+    exists = await initiate(served, caller(), request("x", two))
+    assert isinstance(exists, Exists)
+    third = await initiate(served, caller(), request("x", one))
+    assert isinstance(third, Upload)
+
+
+async def test_part_hashes_that_were_tampered_with_in_the_bucket_are_never_signed(store: MemoryStore) -> None:
+    served, data = bucket(store), os.urandom(3 * PART)
+    answer = await begin(served, "x", data)
+    [record] = [key for key in store.objects if key.endswith(".parts")]
+    await store.put_small(record, b"\0" * len(store.objects[record].body))
+    with pytest.raises(Problem, match="upload_gone"):
+        await sign(served, caller(), SignRequest(upload_id=answer.upload_id, part_numbers=[1]))
+
+
+@pytest.mark.parametrize("size", [0, 5, PART])
+async def test_without_a_conditional_put_small_files_go_as_multipart_or_refuse(store: MemoryStore, size: int) -> None:
+    served, data = (
+        bucket(store, commit_by_put=False, conditional_put=False, conditional_complete=False),
+        os.urandom(size),
+    )
+    with pytest.raises(Problem, match="precondition_unsupported"):
+        await initiate(served, caller(), request("x", data, if_absent=True))
+    answer = await initiate(served, caller(), request("x", data))
+    if isinstance(answer, Upload):
+        assert answer.commit == "complete"
+        await put_parts(store, answer, data)
+        await finish(served, answer)
+    assert body(store, "x") == data
