@@ -1,5 +1,16 @@
-"""Fixtures for every test: the real servers."""
+"""Fixtures for every test: the real servers, and an HTTP client."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
 pytest_plugins = ["tests.servers.seaweedfs", "tests.servers.proxy", "tests.servers.api"]
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session

@@ -14,12 +14,6 @@ from tests.servers.api import ApiProcess
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest.fixture
 def own_api(request: pytest.FixtureRequest) -> ApiProcess:
     """The API of this test: its own where it asks for `api`, else the shared one."""
     name = "api" if "api" in request.fixturenames else "shared_api"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -16,7 +17,9 @@ MAX_SIZE = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
 
 
+@lru_cache(maxsize=256)
 def _rfc3339(value: datetime) -> str:
+    # A page of signed parts writes one moment a thousand times.
     return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
