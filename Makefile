@@ -38,7 +38,7 @@ vectors: install-test ## Write docs/vectors.json again.
 	@$(BIN)/python -m tests.protocol.vectors
 
 bench: install-test ## Run the benchmarks: ratios against peers, one run each.
-	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 lock: ## Resolve the dependencies of pyproject.toml again into requirements/ (needs uv).
 	@command -v uv >/dev/null || { echo "make lock needs uv: $(BIN)/python -m pip install uv, and put it on PATH" >&2; exit 1; }

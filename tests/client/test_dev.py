@@ -14,7 +14,8 @@ import yaml
 
 from putgate.dev.errors import DevError
 from putgate.dev.home import HOST, Home, Ports
-from putgate.dev.run import find_programs, shown, size_text, welcome
+from putgate.dev.run import find_programs
+from putgate.dev.show import shown, welcome
 from putgate_protocol.settings.api import ApiSettings
 from putgate_protocol.settings.daemon import DaemonSettings
 
@@ -105,15 +106,12 @@ def test_uploads_and_what_went_wrong_are_shown() -> None:
         assert shown(line, "12:00:00") is None
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 1024**4, "5.0 TiB"), (None, "?"), ("x", "?")],
-)
-def test_sizes_for_people(size: object, text: str) -> None:
-    assert size_text(size) == text
-
-
 def test_the_welcome_holds_no_secret(home: Home) -> None:
     text = welcome(home, Ports.choose(home / "ports.json"), Path("inbox"))
     for name in ("token", "secret_access_key", "access_key_id"):
         assert (home / name).read_text().strip() not in text
+
+
+def test_the_welcome_can_be_typed_whatever_the_folder_is_called(home: Home) -> None:
+    text = welcome(home, Ports.choose(home / "ports.json"), Path("my inbox"))
+    assert "echo hello > 'my inbox/hello.txt'" in text

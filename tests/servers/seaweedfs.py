@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
@@ -164,7 +165,7 @@ class SeaweedFS:
         finally:
             client.close()
 
-    def _try_write(self, client: object) -> None:
+    def _try_write(self, client: Any) -> None:
         """A volume must have joined the master before a byte can be kept, so the bucket alone proves nothing."""
         call = lambda name, **values: getattr(client, name)(Bucket=self.bucket, **values)  # noqa: E731
         try:
@@ -182,7 +183,7 @@ class SeaweedFS:
         assert time.monotonic() < deadline, f"SeaweedFS does not serve within {START_DEADLINE} s:\n{tail}"
         time.sleep(0.05)
 
-    def client(self) -> object:
+    def client(self) -> Any:
         """A plain blocking S3 client, for what a test prepares and looks at behind our back."""
         return botocore.session.Session().create_client(
             "s3",

@@ -110,9 +110,11 @@ class Child:
 
 
 def _tied(command: Sequence[str]) -> list[str]:
-    """End with `putgate dev` even when that is killed: no store is left behind on its ports and its data."""
+    """End with `putgate dev` even when that is killed: nothing is left behind that works on the same data. All of these
+    programs are made to survive the same.
+    """
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM", "--", *command] if setpriv else list(command)
+    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
 
 
 def _environment() -> dict[str, str]:

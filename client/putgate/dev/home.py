@@ -54,7 +54,7 @@ class Ports:
         names = (*STORE_PORTS, "api", "admin")
         last = json.loads(file.read_text()) if file.exists() else {}
         numbers = last if set(last) == set(names) and all(map(_is_free, last.values())) else _free_ports(names)
-        file.write_text(json.dumps(numbers))
+        write_private(file, json.dumps(numbers))
         return cls(store={name: numbers[name] for name in STORE_PORTS}, api=numbers["api"], admin=numbers["admin"])
 
     @property
@@ -105,8 +105,8 @@ class Home:
         secret_key = self._once("secret_access_key", lambda: secrets.token_urlsafe(30))
         token = self._once("token", lambda: secrets.token_urlsafe(32))
         self._once("upload_keys", lambda: "dev " + base64.b64encode(secrets.token_bytes(32)).decode())
-        self._write("store.json", json.dumps({"identities": [_identity(access_key, secret_key)]}))
-        self._write("tokens.yaml", yaml.safe_dump({"tokens": [_token_entry(token)]}, sort_keys=False))
+        write_private(self / "store.json", json.dumps({"identities": [_identity(access_key, secret_key)]}))
+        write_private(self / "tokens.yaml", yaml.safe_dump({"tokens": [_token_entry(token)]}, sort_keys=False))
 
     def write_settings(self, ports: Ports, folder: Path) -> None:
         """The settings of API and daemon, for these ports and this folder (absolute)."""
@@ -114,7 +114,7 @@ class Home:
             ("api.yaml", _api_settings(self, ports)),
             ("daemon.yaml", _daemon_settings(self, ports, folder)),
         ):
-            self._write(name, yaml.safe_dump(settings, sort_keys=False))
+            write_private(self / name, yaml.safe_dump(settings, sort_keys=False))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -128,16 +128,17 @@ class Home:
 
     def _once(self, name: str, make: Callable[[], str]) -> str:
         if not (self / name).exists():
-            self._write(name, make() + "\n")
+            write_private(self / name, make() + "\n")
         return (self / name).read_text().strip()
 
-    def _write(self, name: str, text: str) -> None:
-        """Whole or not at all, and never readable by others, not even while it is written."""
-        new = self / f"{name}.new"
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-        new.replace(self / name)
+
+def write_private(path: Path, text: str) -> None:
+    """Whole or not at all, and never readable by others, not even while it is written."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
 
 
 def _identity(access_key: str, secret_key: str) -> dict[str, Any]:

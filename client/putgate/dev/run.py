@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 import shutil
 import signal
 import sys
@@ -19,6 +18,7 @@ import aiohttp
 from putgate.dev.child import Child
 from putgate.dev.errors import DevError
 from putgate.dev.home import HOST, STORE_PORTS, Home, Ports
+from putgate.dev.show import shown, welcome
 
 NEEDED_MODULES = ("aiobotocore", "pathspec", "prometheus_client", "structlog", "uvloop", "watchfiles")
 """What the extra `dev` brings beside the programs; looked for before anything is started."""
@@ -148,7 +148,7 @@ class _Run:
             "-master.telemetry=false",
             "-volume.max=0",  # as many volumes as the disk takes
             "-volume.preStopSeconds=0",  # else it ends only half a minute after SIGTERM
-            "-master.raftHashicorp",  # else a second start waits 17 s for its election
+            "-master.peers=none",  # else it looks for others: 1 to 5 s at the first start, 10 to 20 at the next
         ]
         child = await Child.start("store", command, self._log("store"), patience=STORE_PATIENCE)
         topology = f"http://{HOST}:{self._ports.store['master']}/dir/status"
@@ -210,62 +210,3 @@ async def _has_volumes(url: str) -> None:
                     if answer.status == 200 and status.get("Topology", {}).get("Max", 0) > 0:
                         return
             await asyncio.sleep(POLL)
-
-
-def shown(line: str, now: str) -> str | None:
-    """What is worth showing of a line of the daemon's log: uploads, and what went wrong. `now`: the time of day."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(entry, dict):
-        return None
-    if entry.get("event") == "uploaded":
-        return f"{now}  uploaded  {_said(entry, 'name')}  ({size_text(entry.get('size'))}, {_said(entry, 'how')})"
-    if entry.get("level") in ("warning", "error", "critical"):
-        said = (_said(entry, key) for key in ("event", "name", "path", "detail", "why"))
-        return "  ".join([now, str(entry["level"]), *filter(None, said)])
-    return None
-
-
-def _said(entry: dict[str, Any], key: str) -> str:
-    """Text for a terminal, whatever is in the file's name."""
-    return "".join(c if c.isprintable() else "�" for c in str(entry.get(key) or ""))
-
-
-def size_text(size: object) -> str:
-    """Bytes, for people."""
-    if not isinstance(size, int):
-        return "?"
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
-
-
-def welcome(home: Home, ports: Ports, folder: Path) -> str:
-    """What to try next."""
-    here = _from_here(home.path)
-    return f"""
-Putgate runs at {ports.api_url}: what appears in {folder}/ is uploaded. Try, in another terminal:
-
-  echo hello > {folder / "hello.txt"}
-  export PUTGATE_SERVER={ports.api_url} PUTGATE_TOKEN_FILE={here / "token"}
-  {_command()} ls
-  curl -L -H "Authorization: Bearer $(cat {here / "token"})" {ports.api_url}/files/hello.txt
-
-Data and logs are in {here}/. Ctrl-C stops everything; the next start goes on with the same data.
-"""
-
-
-def _from_here(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _command() -> str:
-    """How to type this command in the shell that it was started from."""
-    found, beside = shutil.which("putgate"), Path(sys.executable).with_name("putgate")
-    return "putgate" if found and Path(found).samefile(beside) else str(_from_here(beside))
