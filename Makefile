@@ -3,6 +3,7 @@
 PYTHON ?= python3
 FOLDER ?= inbox
 PYTEST_ARGS ?=
+BENCHMARKS ?= signing initiate
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +39,7 @@ vectors: install-test ## Write docs/vectors.json again.
 	@$(BIN)/python -m tests.protocol.vectors
 
 bench: install-test ## Run the benchmarks: ratios against peers, one run each.
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 lock: ## Resolve the dependencies of pyproject.toml again into requirements/ (needs uv).
 	@command -v uv >/dev/null || { echo "make lock needs uv: $(BIN)/python -m pip install uv, and put it on PATH" >&2; exit 1; }

@@ -11,7 +11,6 @@ import base64
 import builtins
 import copy
 import hashlib
-import itertools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 from putgate_protocol.digests import PartHash
 from putgate_storage.errors import ConditionFailed, Permanent, Refused
+from putgate_storage.memory_listing import page_of
 from putgate_storage.memory_requests import Received, RequestGate
 from putgate_storage.store import (
     Condition,
@@ -215,22 +215,9 @@ class MemoryStore:
         limit: int = 1000,
     ) -> Page:
         self._check_exists()
-        after = (start_after or "").encode() if token is None else _read_token(token)
-        keys = sorted(key.encode() for key in self.objects if key.startswith(prefix) and key.encode() > after)
-        entries: builtins.list[Entry] = []
-        prefixes: builtins.list[str] = []
-        last = b""
-        for row, members in itertools.groupby(keys, key=lambda key: _row(key.decode(), prefix, delimiter)):
-            if len(entries) + len(prefixes) == limit:
-                return Page(entries=entries, prefixes=prefixes, token=_token(last))
-            if delimiter and row.endswith(delimiter):
-                prefixes.append(row)
-                # No key has this byte, so going on from here skips all that the common prefix stands for.
-                last = row.encode() + b"\xff"
-            else:
-                entries += [self._entry(key.decode()) for key in members]
-                last = row.encode()
-        return Page(entries=entries, prefixes=prefixes, token=None)
+        rows = page_of(self.objects, prefix, delimiter=delimiter, start_after=start_after, token=token, limit=limit)
+        entries = [self._entry(key) for key in rows.keys]
+        return Page(entries=entries, prefixes=rows.prefixes, token=rows.token)
 
     # --- signing, and what a holder of a signed request does ---
 
@@ -446,25 +433,3 @@ def _condition(headers: Mapping[str, str]) -> Condition | None:
     if "if-match" in headers:
         return IfMatch(etag=headers["if-match"].strip('"'))
     return None
-
-
-def _row(key: str, prefix: str, delimiter: str | None) -> str:
-    """What a listing shows for a key: itself, or the common prefix that stands for it."""
-    if not delimiter:
-        return key
-    end = key.find(delimiter, len(prefix))
-    return key if end < 0 else key[: end + len(delimiter)]
-
-
-def _token(last: bytes) -> str:
-    return base64.urlsafe_b64encode(b"1" + last).decode()
-
-
-def _read_token(token: str) -> bytes:
-    try:
-        raw = base64.b64decode(token, altchars=b"-_", validate=True)
-    except ValueError:
-        raw = b""
-    if not raw.startswith(b"1"):
-        raise Refused("the continuation token is not one of this store", code="InvalidArgument")
-    return raw[1:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from putgate_protocol.settings.api import S3, Credentials
@@ -42,9 +41,3 @@ async def s3_store(s3_settings: S3) -> AsyncIterator[S3Store]:
     store = await open_store(s3_settings)
     yield store
     await store.aclose()
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session

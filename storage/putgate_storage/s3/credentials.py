@@ -7,7 +7,7 @@ both without a restart. Nothing here logs, and no error holds a file's content.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -114,23 +114,37 @@ class FileCredentials:
         return ReadOnlyCredentials(self.access_key, self.secret_key, self.token, None)
 
     def _look(self) -> None:
+        """A file that is missing or empty just now is being replaced: what is held stays until the next look."""
         self._next_look = time.monotonic() + _LOOK_EVERY
-        if tuple(_Stamp.of(path) for path in self._paths) == self._stamps:
+        try:
+            if _stamps(self._paths) == self._stamps:
+                return
+            self.access_key, self.secret_key, self.token = self._values()
+        except (Permanent, OSError):
             return
-        self.access_key, self.secret_key, self.token = self._values()
 
     def _values(self) -> tuple[str, str, str | None]:
         access, secret, *rest = self._read()
         return access, secret, rest[0] if rest else None
 
     def _read(self) -> list[str]:
-        stamps = tuple(_Stamp.of(path) for path in self._paths)
-        values = [path.read_text("utf-8").strip() for path in self._paths]
+        """Raises `Permanent`, never with what a file holds."""
+        try:
+            stamps = _stamps(self._paths)
+            values = [path.read_text("utf-8").strip() for path in self._paths]
+        except OSError as error:
+            raise Permanent(f"credentials file {error.filename}: {error.strerror}", code="NoCredentials") from error
+        except UnicodeDecodeError:
+            raise Permanent("a credentials file is not text", code="NoCredentials") from None
         for path, value in zip(self._paths, values, strict=True):
             if not value:
                 raise Permanent(f"credentials file {path} is empty", code="NoCredentials")
         self._stamps = stamps
         return values
+
+
+def _stamps(paths: Iterable[Path]) -> tuple[_Stamp, ...]:
+    return tuple(_Stamp.of(path) for path in paths)
 
 
 class _FileProvider:

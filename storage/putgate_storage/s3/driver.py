@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import builtins
 import copy
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aiobotocore.config import AioConfig
-from botocore.exceptions import ClientError
 
 from putgate_protocol.digests import PartHash
 from putgate_protocol.settings.api import S3
-from putgate_storage.errors import ConditionFailed, Refused, Transient
+from putgate_storage.errors import ConditionFailed, Refused
 from putgate_storage.s3.address import Address
+from putgate_storage.s3.bucket import Bucket
+from putgate_storage.s3.calls import Calls
 from putgate_storage.s3.clock import Clock, StoreClock, utc_now
 from putgate_storage.s3.credentials import CredentialSource, credential_source
 from putgate_storage.s3.errors import LIBRARY_ERRORS, Absent, translate
@@ -29,13 +31,11 @@ from putgate_storage.s3.headers import (
     CONTENT_ENCODING,
     cache_control,
     condition_parameters,
-    date_header,
-    put_headers,
     unquoted,
 )
-from putgate_storage.s3.lifecycle import same_rule, with_rule
-from putgate_storage.s3.providers import Profile, profile, style
-from putgate_storage.s3.sigv4 import MAX_LIFE, Signer, Terms
+from putgate_storage.s3.presign import Presigner
+from putgate_storage.s3.providers import profile, style
+from putgate_storage.s3.sigv4 import Signer
 from putgate_storage.store import (
     Condition,
     Entry,
@@ -56,11 +56,8 @@ from putgate_storage.store import (
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.literals import BucketLocationConstraintType
     from types_aiobotocore_s3.type_defs import (
         CompletedPartTypeDef,
-        CreateBucketRequestTypeDef,
-        LifecycleRuleOutputTypeDef,
         ListObjectsV2RequestTypeDef,
         PartTypeDef,
     )
@@ -74,7 +71,8 @@ _READ_TIMEOUT = 60.0
 _POOL = 64
 """Connections. Below the concurrency limit calls queue here unseen; far above it the store sees bursts."""
 
-T = TypeVar("T", bound=Mapping[str, object])
+_PART_PAGE = 1000
+"""Parts per ListParts: S3's most."""
 
 
 async def open_store(settings: S3, *, clock: Clock = utc_now) -> S3Store:
@@ -96,16 +94,13 @@ async def open_store(settings: S3, *, clock: Clock = utc_now) -> S3Store:
         )
     )
     dialled = settings.endpoint or client.meta.endpoint_url
-    public = Address.of(settings.public_endpoint or dialled, settings.bucket, chosen)
     return S3Store(
         client=client,
         resources=resources,
-        bucket=settings.bucket,
-        region=settings.region,
-        profile=profile(settings.provider),
+        settings=settings,
         credentials=credentials,
         clock=StoreClock(clock),
-        signer=Signer(public, settings.region),
+        public=Address.of(settings.public_endpoint or dialled, settings.bucket, chosen),
         dialled=Address.of(dialled, settings.bucket, chosen),
     )
 
@@ -132,25 +127,23 @@ class S3Store:
         *,
         client: S3Client,
         resources: AsyncExitStack,
-        bucket: str,
-        region: str,
-        profile: Profile,
+        settings: S3,
         credentials: CredentialSource,
         clock: StoreClock,
-        signer: Signer,
+        public: Address,
         dialled: Address,
     ) -> None:
         self._client = client
         self._resources = resources
-        self._bucket = bucket
-        self._region = region
-        self._profile = profile
-        self._credentials = credentials
+        self._name = settings.bucket
+        self._profile = profile(settings.provider)
         self._clock = clock
-        self._signer = signer
-        self._dialled = dialled
-        self._sign_age = timedelta(0)
-        self._part_page = 1000
+        self._call = Calls(clock)
+        location = settings.region if settings.provider == "AWS" and settings.region != "us-east-1" else None
+        self._bucket = Bucket(client, self._call, settings.bucket, location)
+        self._presigner = Presigner(Signer(public, settings.region), credentials, clock)
+        self._presigner_of_age = partial(Presigner, Signer(dialled, settings.region), credentials, clock)
+        self._part_page = _PART_PAGE
 
     @property
     def limits(self) -> StoreLimits:
@@ -170,12 +163,11 @@ class S3Store:
 
     def _become_probe_view(self, age: timedelta) -> None:
         self._resources = AsyncExitStack()
-        self._signer = Signer(self._dialled, self._region)
-        self._sign_age = age
+        self._presigner = self._presigner_of_age(age=age)
         self._part_page = 2
 
     def copy_source(self, key: str) -> str:
-        return f"/{self._bucket}/{quote(key)}"
+        return f"/{self._name}/{quote(key)}"
 
     async def aclose(self) -> None:
         await self._resources.aclose()
@@ -187,7 +179,7 @@ class S3Store:
             "CreateMultipartUpload",
             key,
             self._client.create_multipart_upload(
-                Bucket=self._bucket,
+                Bucket=self._name,
                 Key=key,
                 ChecksumAlgorithm="SHA256",
                 ContentType=headers.content_type,
@@ -207,7 +199,7 @@ class S3Store:
                     "ListParts",
                     upload.key,
                     self._client.list_parts(
-                        Bucket=self._bucket,
+                        Bucket=self._name,
                         Key=upload.key,
                         UploadId=upload.upload_id,
                         PartNumberMarker=marker,
@@ -231,7 +223,7 @@ class S3Store:
                 "CompleteMultipartUpload",
                 upload.key,
                 self._client.complete_multipart_upload(
-                    Bucket=self._bucket,
+                    Bucket=self._name,
                     Key=upload.key,
                     UploadId=upload.upload_id,
                     MultipartUpload={"Parts": [self._finished(part) for part in parts]},
@@ -256,7 +248,7 @@ class S3Store:
             await self._call(
                 "AbortMultipartUpload",
                 upload.key,
-                self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload.key, UploadId=upload.upload_id),
+                self._client.abort_multipart_upload(Bucket=self._name, Key=upload.key, UploadId=upload.upload_id),
             )
         except Absent:
             return False
@@ -270,7 +262,7 @@ class S3Store:
                 "ListMultipartUploads",
                 prefix,
                 self._client.list_multipart_uploads(
-                    Bucket=self._bucket, Prefix=prefix, KeyMarker=key_marker, UploadIdMarker=upload_marker
+                    Bucket=self._name, Prefix=prefix, KeyMarker=key_marker, UploadIdMarker=upload_marker
                 ),
             )
             found += [
@@ -290,14 +282,14 @@ class S3Store:
     async def head(self, key: str) -> Head | None:
         sent = self._clock.local()
         try:
-            answer = await self._call("HeadObject", key, self._client.head_object(Bucket=self._bucket, Key=key))
+            answer = await self._call("HeadObject", key, self._client.head_object(Bucket=self._name, Key=key))
         except Absent:
             return None
         return Head(
             size=answer["ContentLength"],
             etag=unquoted(answer["ETag"]),
             modified=answer["LastModified"].astimezone(UTC),
-            date=self._date(answer, sent),
+            date=self._call.date(answer, sent),
             content_type=answer.get("ContentType"),
             metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
         )
@@ -305,7 +297,7 @@ class S3Store:
     async def get_small(self, key: str, max_bytes: int) -> Small | None:
         sent = self._clock.local()
         try:
-            answer = await self._call("GetObject", key, self._client.get_object(Bucket=self._bucket, Key=key))
+            answer = await self._call("GetObject", key, self._client.get_object(Bucket=self._name, Key=key))
         except Absent:
             return None
         async with answer["Body"] as stream:
@@ -320,7 +312,7 @@ class S3Store:
             body=body,
             etag=unquoted(answer["ETag"]),
             modified=answer["LastModified"].astimezone(UTC),
-            date=self._date(answer, sent),
+            date=self._call.date(answer, sent),
         )
 
     async def put_small(
@@ -337,7 +329,7 @@ class S3Store:
                 "PutObject",
                 key,
                 self._client.put_object(
-                    Bucket=self._bucket,
+                    Bucket=self._name,
                     Key=key,
                     Body=body,
                     ChecksumSHA256=PartHash.of(body).base64,
@@ -353,11 +345,11 @@ class S3Store:
             if isinstance(condition, IfMatch):
                 raise ConditionFailed(str(absent), code=absent.code) from absent
             raise
-        return unquoted(answer["ETag"])
+        return unquoted(answer.get("ETag", ""))
 
     async def delete(self, key: str) -> None:
         try:
-            await self._call("DeleteObject", key, self._client.delete_object(Bucket=self._bucket, Key=key))
+            await self._call("DeleteObject", key, self._client.delete_object(Bucket=self._name, Key=key))
         except Absent:
             return
 
@@ -370,7 +362,7 @@ class S3Store:
         token: str | None = None,
         limit: int = 1000,
     ) -> Page:
-        options: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": limit}
+        options: ListObjectsV2RequestTypeDef = {"Bucket": self._name, "Prefix": prefix, "MaxKeys": limit}
         if delimiter:
             options["Delimiter"] = delimiter
         if start_after:
@@ -401,10 +393,10 @@ class S3Store:
     async def sign_parts(
         self, upload: StoreUpload, parts: Sequence[PartToSign], life: timedelta
     ) -> builtins.list[SignedRequest]:
-        return self._signer.sign_parts(upload.key, upload.upload_id, parts, await self._terms(life))
+        return await self._presigner.parts(upload, parts, life)
 
     async def sign_put(self, put: PutToSign, life: timedelta) -> SignedRequest:
-        return self._signer.sign("PUT", put.key, await self._terms(life), headers=put_headers(put))
+        return await self._presigner.put(put, life)
 
     async def sign_get(
         self,
@@ -420,86 +412,18 @@ class S3Store:
             "response-content-disposition": disposition,
             "response-content-type": content_type,
         }
-        query = {name: value for name, value in overrides.items() if value is not None}
-        return self._signer.sign("GET", key, await self._terms(life), query=query)
-
-    async def _terms(self, life: timedelta) -> Terms:
-        credentials = await self._credentials.current()
-        now = self._clock.now() - self._sign_age
-        if credentials.expires_at is not None:
-            life = min(life, credentials.expires_at - now)
-        seconds = min(int(life.total_seconds()), MAX_LIFE)
-        if seconds < 1:
-            raise Transient("the store's temporary credentials have expired", code="CredentialsExpired")
-        return Terms(credentials=credentials, now=now, life=seconds)
+        return await self._presigner.get(key, life, overrides)
 
     # --- the bucket ---
 
     async def bucket_exists(self) -> bool:
-        try:
-            await self._call("HeadBucket", "", self._client.head_bucket(Bucket=self._bucket))
-        except Absent:
-            return False
-        return True
+        return await self._bucket.exists()
 
     async def create_bucket(self) -> None:
-        request: CreateBucketRequestTypeDef = {"Bucket": self._bucket}
-        if self._profile is profile("AWS") and self._region != "us-east-1":
-            request["CreateBucketConfiguration"] = {
-                "LocationConstraint": cast("BucketLocationConstraintType", self._region)
-            }
-        try:
-            await self._call("CreateBucket", "", self._client.create_bucket(**request))
-        except Refused as refused:
-            if refused.code == "BucketAlreadyOwnedByYou":
-                return
-            # Some stores answer this also for one's own bucket; whose it is shows in whether we may look at it.
-            if refused.code == "BucketAlreadyExists" and await self.bucket_exists():
-                return
-            raise
+        await self._bucket.create()
 
     async def ensure_abort_rule(self, rule_id: str, prefix: str, days: int) -> None:
-        rules = await self._rules()
-        wanted = with_rule(rules, rule_id, prefix, days)
-        if wanted is None:
-            return
-        await self._call(
-            "PutBucketLifecycleConfiguration",
-            prefix,
-            self._client.put_bucket_lifecycle_configuration(
-                Bucket=self._bucket, LifecycleConfiguration={"Rules": wanted}
-            ),
-        )
-        if not any(same_rule(rule, rule_id, prefix, days) for rule in await self._rules()):
-            raise Refused(f"the store did not keep the lifecycle rule {rule_id!r}", code="LifecycleNotKept")
-
-    async def _rules(self) -> builtins.list[LifecycleRuleOutputTypeDef]:
-        try:
-            answer = await self._call(
-                "GetBucketLifecycleConfiguration",
-                "",
-                self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket),
-            )
-        except Absent:
-            return []
-        return answer.get("Rules", [])
-
-    # --- every call ---
-
-    async def _call(self, operation: str, key: str, answer: Awaitable[T], *, conditional: bool = False) -> T:
-        """Await one call: its error becomes ours, its `Date` moves the clock."""
-        sent = self._clock.local()
-        try:
-            received = await answer
-        except LIBRARY_ERRORS as error:
-            if isinstance(error, ClientError):
-                self._clock.note(date_header(error.response), sent)
-            raise translate(error, operation, key, conditional=conditional) from error
-        self._clock.note(date_header(received), sent)
-        return received
-
-    def _date(self, answer: Mapping[str, object], sent: datetime) -> datetime:
-        return self._clock.note(date_header(answer), sent) or self._clock.now()
+        await self._bucket.ensure_abort_rule(rule_id, prefix, days)
 
 
 def _keep_latest(found: dict[int, PartTypeDef], part: PartTypeDef) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import quote
@@ -23,6 +23,9 @@ from putgate_storage.store import PartToSign, SignedRequest
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _PAYLOAD = "UNSIGNED-PAYLOAD"
+
+_KEPT = 64
+"""Sets of signed headers and seconds whose common half is kept; a batch of PUTs needs a few, each some 500 bytes."""
 
 MAX_LIFE = 7 * 24 * 3600
 """Seconds; S3's limit on X-Amz-Expires."""
@@ -59,6 +62,7 @@ class Signer:
         self._region = region
         self._day: tuple[str, str] = ("", "")
         self._day_key = b""
+        self._prepared: dict[tuple[Terms, str], _Prepared] = {}
 
     def sign_parts(self, key: str, upload_id: str, parts: Sequence[PartToSign], terms: Terms) -> list[SignedRequest]:
         """UploadPart requests of one upload; each binds its number, length and digests."""
@@ -95,7 +99,17 @@ class Signer:
         )
 
     def _prepare(self, terms: Terms, signed_headers: str) -> _Prepared:
-        now = terms.now.astimezone(UTC).replace(microsecond=0)
+        """What is the same for all requests of one second, kept for those that follow at once."""
+        whole = replace(terms, now=terms.now.astimezone(UTC).replace(microsecond=0))
+        prepared = self._prepared.get((whole, signed_headers))
+        if prepared is None:
+            if len(self._prepared) >= _KEPT:
+                self._prepared.clear()
+            prepared = self._prepared[whole, signed_headers] = self._prepare_anew(whole, signed_headers)
+        return prepared
+
+    def _prepare_anew(self, terms: Terms, signed_headers: str) -> _Prepared:
+        now = terms.now
         stamp = now.strftime("%Y%m%dT%H%M%SZ")
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
         credentials = terms.credentials
