@@ -44,6 +44,9 @@ GRID = NANO // 4
 RETRY_CHECK = 1.0
 """Seconds between looks for failed files whose next try is due."""
 
+MAX_PAUSE = 60.0
+"""Seconds between scans that were asked for, at most; else as long as the last one took."""
+
 MAX_DIRTY = 50_000
 """Hints remembered; more are dropped for one scan of the whole folder."""
 
@@ -179,7 +182,7 @@ class FolderSync:
                     return
             regular = not self._rescan_wanted.is_set()
             # Whoever wants scans all the time still gets only half of it.
-            await asyncio.sleep(min(ROOT_CHECK, max(1.0, self.counts.scan_seconds)) if not regular else 0)
+            await asyncio.sleep(0 if regular else min(MAX_PAUSE, max(1.0, self.counts.scan_seconds)))
 
     def _pause(self) -> float:
         usual = self.rescan.total_seconds()
@@ -258,7 +261,8 @@ class FolderSync:
         return tally
 
     async def _settle_identity(self, identity: Identity, tally: Tally, kept: int) -> None:
-        """After a scan: forget what is gone, unless the folder itself may be what is gone."""
+        """After a scan: forget what is gone, unless the folder itself may be what is gone. Raises `RootMissing`."""
+        await self._check_same(identity)
         before = await self.journal.identity(self.number)
         now = (identity.device, identity.inode)
         if before is not None and before != now and not tally.files:
@@ -268,17 +272,23 @@ class FolderSync:
         if before is not None and before != now:
             self._log.warning("folder_replaced")
         elif sum(await self.journal.count(self.number)) > kept:
-            await self._forget_lost()
+            await self._forget_lost(identity)
         if before != now:
             await self.journal.note_identity(self.number, *now)
         await self._set_state("live" if self.watched else "scanned", "")
 
-    async def _forget_lost(self) -> None:
+    async def _forget_lost(self, identity: Identity) -> None:
         after = b""
         while paths := await self.journal.known_paths(self.number, after, 1000):
             after = paths[-1]
             if gone := await self._in_pool(lost, self.root, self.rules, paths):
+                await self._check_same(identity)
                 await self.journal.forget(self.number, gone)
+
+    async def _check_same(self, identity: Identity) -> None:
+        """Whatever was looked at since `identity` was taken, it was this folder. Raises `RootMissing`."""
+        if await self._in_pool(identify, self.root) != identity:
+            raise RootMissing("another directory took the folder's place")
 
     async def _walk(self, walk: Walk, *, unhinted: bool) -> tuple[int, int]:
         """Plan all that a walk meets. Returns how many files were queued, and how many the journal knew."""

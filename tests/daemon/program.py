@@ -1,3 +1,4 @@
+# ruff: noqa: PTH118, PTH123
 """The daemon as a process, in front of a real API and store, each behind a proxy that counts."""
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 import yaml
 
+from putgate_daemon.journal import report
+from putgate_daemon.journal.records import RootStatus
 from putgate_protocol.names import encode
 from tests.servers.api import ApiProcess
 from tests.servers.proxy import StoreProxy, running
@@ -164,7 +167,18 @@ class Stack:
             client.close()
 
     def wait_content(self, name: str, content: bytes, timeout: float = DEADLINE) -> None:
-        wait_until(lambda: self.content(name) == content, timeout, lambda: self.daemons[-1].tail())
+        wait_until(lambda: self.content(name) == content, timeout, self.daemons[-1].tail)
+
+    def journal_files(self) -> int:
+        return self._roots()[0].files
+
+    def journal_failed(self) -> int:
+        return self._roots()[0].failed
+
+    def _roots(self) -> list[RootStatus]:
+        roots = report.read(self.journal)
+        assert roots
+        return roots
 
     def open_uploads(self) -> list[str]:
         client: Any = self.store.client()

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
+from putgate.upload.progress import Known
 from putgate_daemon.errors import JournalError, JournalInUse, JournalTooNew
 from putgate_daemon.journal import report, worker
 from putgate_daemon.journal.journal import Journal
 from putgate_daemon.journal.progress import JournalProgress
 from putgate_daemon.journal.records import ScanRecord
-
-from putgate.upload.progress import Known
 from putgate_protocol.digests import PartHash
 from putgate_protocol.names import Name
 from tests.daemon.made import failure, stored

@@ -4,6 +4,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from putgate_daemon.entries import Entry
 from putgate_daemon.journal.records import Failure, Stored
 from putgate_daemon.plan import (
@@ -21,7 +22,6 @@ from putgate_daemon.plan import (
     racy_until,
 )
 from putgate_daemon.settle import NANO, Seen
-
 from tests.daemon.made import entry, failure, stored
 
 POLICY = Policy(prefix=b"in/", settle=timedelta(seconds=2))

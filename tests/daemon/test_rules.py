@@ -3,6 +3,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from putgate_daemon.errors import RuleError
 from putgate_daemon.rules import OwnFiles, Rules, below
 

@@ -1,8 +1,10 @@
+# ruff: noqa: PTH101, PTH103, PTH106, PTH108, PTH116, PTH118, PTH120, PTH123
 import os
 import socket
 from pathlib import Path
 
 import pytest
+
 from putgate_daemon.entries import Blocked, shown
 from putgate_daemon.errors import RootMissing
 from putgate_daemon.rules import Rules

@@ -2,8 +2,8 @@ from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from putgate_daemon.settle import NANO, Seen, at_rest_from, look, quiet_time
 
+from putgate_daemon.settle import NANO, Seen, at_rest_from, look, quiet_time
 from tests.daemon.made import entry
 
 TWO = timedelta(seconds=2)

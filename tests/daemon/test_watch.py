@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
 from putgate_daemon.watch import Hint, WatchFailed, watch
 
 
@@ -47,7 +48,7 @@ async def test_new_changed_moved_and_removed_files_are_hinted(tmp_path: Path) ->
         (tmp_path / "old").write_text("2")
         (tmp_path / "gone").unlink()
         (tmp_path / "x.part").write_text("1")
-        os.rename(tmp_path / "x.part", tmp_path / "x")
+        (tmp_path / "x.part").rename(tmp_path / "x")
         await watched.until(lambda: {b"new", b"old", b"gone", b"x"} <= {hint.path for hint in watched.hints})
     assert {hint.path for hint in watched.hints if hint.made} >= {b"new", b"x"}
 
@@ -81,6 +82,6 @@ async def test_a_name_that_is_not_utf8_ends_it_with_a_reason(tmp_path: Path) -> 
 
 async def test_a_root_that_is_not_utf8_fails_without_harm(tmp_path: Path) -> None:
     root = os.fsencode(tmp_path) + b"/\xff"
-    os.mkdir(root)
+    os.mkdir(root)  # noqa: PTH102
     with pytest.raises(WatchFailed):
         await watch(root, armed=lambda: None, hints=lambda _: None)

@@ -1,3 +1,4 @@
+# ruff: noqa: PTH103, PTH118, PTH120, PTH123
 """`putgate-daemon once` with a real API and a real store, counted by proxies."""
 
 from __future__ import annotations
@@ -218,6 +219,7 @@ def test_it_waits_for_the_api_and_finishes(home: Stack) -> None:
 def test_the_api_killed_in_the_middle(home: Stack) -> None:
     fill(home.folder, 300, folders=3)
     (home.folder / "large").write_bytes(secrets.token_bytes(20 * MIB))
+    home.settings["server"]["url"] = home.api.url  # the process itself goes away, not a proxy's upstream
     home.to_store.rule(kind("PutObject"), Delay(seconds=0.05))
     daemon = home.daemon("once")
     home.to_store.wait_until(lambda proxy: proxy.counts["PutObject"] > 20)
@@ -249,7 +251,7 @@ def test_a_file_still_being_written_is_waited_for(home: Stack) -> None:
 
 def test_interrupted_it_ends_soon(home: Stack) -> None:
     fill(home.folder, 50)
-    home.to_store.rule(kind("PutObject"), Delay(seconds=30))
+    home.to_store.rule(kind("PutObject"), Delay(seconds=8))
     daemon = home.daemon("once")
     home.to_store.wait_until(lambda proxy: proxy.counts["PutObject"] > 0)
     assert daemon.stop(signal.SIGINT, timeout=5) == 130
