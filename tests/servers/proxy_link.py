@@ -101,7 +101,10 @@ class Link:
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._broken:
             raise CutOff
-        if self.upstream is None or self.upstream[0].at_eof() or self.upstream[1].is_closing():
+        if self.upstream is not None and (self.upstream[0].at_eof() or self.upstream[1].is_closing()):
+            self.upstream[1].close()
+            self.upstream = None
+        if self.upstream is None:
             self.upstream = await asyncio.open_connection(*self.proxy.upstream, limit=self.BUFFER)
         return self.upstream
 
