@@ -30,7 +30,7 @@ CONNECT = 10.0
 """Seconds to open a connection; past that the address is most likely wrong or filtered."""
 
 READERS = 4
-"""Threads beyond those that hash, so that sending never waits for hashing."""
+"""Threads that read what is sent and write what is downloaded; hashing has its own and never holds these up."""
 
 NameLike = Name | str | bytes
 PathLike = str | os.PathLike[str] | os.PathLike[bytes]
@@ -107,6 +107,7 @@ class Client:
             wire=opened.wire,
             sender=opened.sender,
             pool=opened.pool,
+            hashers=opened.hashers,
             options=self._options,
             slots=opened.slots,
             memory=opened.memory,
@@ -172,7 +173,8 @@ class _Opened:
             connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
         )
-        self.pool = ThreadPoolExecutor(options.hash_threads + READERS, thread_name_prefix="putgate")
+        self.pool = ThreadPoolExecutor(READERS, thread_name_prefix="putgate-read")
+        self.hashers = ThreadPoolExecutor(options.hash_threads, thread_name_prefix="putgate-hash")
         self.wire = Wire(self._api_session, url, token, options)
         self.sender = Sender(self.store_session, self.pool, silence)
         self.slots = asyncio.Semaphore(options.concurrency)
@@ -181,7 +183,8 @@ class _Opened:
     async def close(self) -> None:
         await self.store_session.close()
         await self._api_session.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.pool, self.hashers):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def as_name(name: NameLike) -> Name:

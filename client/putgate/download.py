@@ -22,7 +22,7 @@ from yarl import URL
 
 from putgate.errors import NotVerified, StoreRefused, Unreachable
 from putgate.options import Options
-from putgate.retry import passing, persist
+from putgate.retry import lost, persist
 from putgate.wire import Stat, Wire, reason
 from putgate_protocol.digests import FileHash
 from putgate_protocol.messages.base import File
@@ -193,4 +193,4 @@ async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 
 def _again(error: Exception) -> float | None:
-    return 0.0 if isinstance(error, _ExpiredError) else passing(error)
+    return 0.0 if isinstance(error, _ExpiredError) else lost(error)

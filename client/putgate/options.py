@@ -32,7 +32,7 @@ class Options:
     hash_threads: int = field(default_factory=_threads)
     large_files: int = 2
     give_up_after: timedelta | None = timedelta(minutes=2)
-    memory: int = 32 * MIB
+    memory: int = 24 * MIB
     silence: timedelta = timedelta(minutes=2)
 
     def __post_init__(self) -> None:

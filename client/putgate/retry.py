@@ -33,11 +33,16 @@ Transient = Callable[[Exception], float | None]
 """The least delay in seconds before the next try, or None when trying again is useless."""
 
 
+def lost(error: Exception) -> float | None:
+    """Lost connections alone: for callers of the wire, which has tried problems again for as long as it may."""
+    return 0.0 if isinstance(error, Unreachable) and not error.given_up else None
+
+
 def passing(error: Exception) -> float | None:
     """What passes by itself: lost connections, and the problems that say so."""
     match error:
         case Unreachable():
-            return None if error.given_up else 0.0
+            return lost(error)
         case Problem():
             return min(error.retry_after or 0.0, 60.0) if error.code in _PASSING else None
         case _:

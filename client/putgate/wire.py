@@ -213,23 +213,28 @@ def batch_body(kind: bytes, requests: Sequence[bytes]) -> bytes:
 
 
 def reason(error: BaseException) -> str:
-    """Why a request failed, for people. A library's own text may hold a whole URL, so it is not used."""
-    if isinstance(error, TimeoutError | aiohttp.ServerTimeoutError):
-        return "no sign of life for too long"
-    if isinstance(error, OSError) and error.strerror and error.errno:
-        return error.strerror.lower() if not isinstance(error, aiohttp.ClientConnectorError) else _connect(error)
-    words = {
-        aiohttp.ServerDisconnectedError: "the server closed the connection",
-        aiohttp.ClientPayloadError: "the answer was cut off",
-        aiohttp.ClientConnectionResetError: "the connection was lost",
-        aiohttp.InvalidURL: "not a URL that can be called",
-    }
-    return next((text for kind, text in words.items() if isinstance(error, kind)), type(error).__name__)
+    """Why a request failed, for people. Never the library's own text: it may hold a whole URL, signature and all."""
+    match error:
+        case TimeoutError():
+            return "no sign of life for too long"
+        case aiohttp.ClientSSLError():
+            return "cannot connect: no TLS, or no certificate that is trusted here"
+        case aiohttp.ClientConnectorError():
+            return f"cannot connect: {_errno(error.os_error) or 'no such host'}"
+        case aiohttp.ServerDisconnectedError():
+            return "the server closed the connection"
+        case aiohttp.ClientPayloadError():
+            return "the answer was cut off"
+        case aiohttp.InvalidURL():
+            return "not a URL that can be called"
+        case OSError():
+            return _errno(error) or "the connection was lost"
+        case _:
+            return f"the connection was lost ({type(error).__name__})"
 
 
-def _connect(error: aiohttp.ClientConnectorError) -> str:
-    known = error.os_error.errno
-    return f"cannot connect: {(os.strerror(known) if known and known > 0 else 'no such host').lower()}"
+def _errno(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else ""
 
 
 def _path(name: Name) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from dataclasses import dataclass
 
 from putgate.upload.batching import Bounds, batches
@@ -43,7 +43,7 @@ class Engine:
         """Upload one file. Raises `Problem`, `ClientError`, `OSError`."""
         return await upload_one(self._means, job)
 
-    async def upload_many(self, jobs: AsyncIterable[Job]) -> AsyncIterator[Uploaded | Failed]:
+    async def upload_many(self, jobs: AsyncIterable[Job]) -> AsyncGenerator[Uploaded | Failed, None]:
         """Upload files as their jobs come, in batches; outcomes in any order. Two jobs of one name run one after the
         other. Leaving the iteration cancels what is under way.
         """

@@ -71,11 +71,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """`slots`: PUTs at once. `complete`: one call of complete, or one that shares a batch with others."""
+    """`pool`: threads that read, `hashers`: threads that hash. `slots`: PUTs at once. `complete`: one call of complete,
+    or one that shares a batch with others.
+    """
 
     wire: Wire
     sender: Sender
     pool: Executor
+    hashers: Executor
     options: Options
     slots: asyncio.Semaphore
     memory: Budget

@@ -11,7 +11,7 @@ import contextlib
 from typing import Literal, NoReturn
 
 from putgate.errors import SourceChanged, StoreRefused, Unreachable
-from putgate.retry import passing, persist
+from putgate.retry import lost, persist
 from putgate.upload.job import Job, Uploaded
 from putgate.upload.means import Means
 from putgate.upload.parts import Parts, Signatures, UploadVanished
@@ -152,7 +152,7 @@ class Delivery:
         return self._uploaded("put", done.file)
 
     async def _commit_by_complete(self, upload: Upload) -> Uploaded:
-        parts = Parts(self._means, self._prepared, upload)
+        parts = Parts(self._means, self._prepared, upload, self._signatures)
         await self._note(upload.upload_id)
         try:
             file = await self._send_and_complete(parts)
@@ -228,4 +228,4 @@ class Delivery:
 
 
 def _again(error: Exception) -> float | None:
-    return 0.0 if isinstance(error, DeclareAgain) else passing(error)
+    return 0.0 if isinstance(error, DeclareAgain) else lost(error)

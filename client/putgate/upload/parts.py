@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from putgate.errors import StoreRefused, Unreachable
-from putgate.retry import passing, persist
+from putgate.retry import lost, persist
 from putgate.upload.means import Means
 from putgate.upload.prepare import Prepared
 from putgate.upload.put import StoreAnswer
@@ -64,14 +64,13 @@ class Signatures:
 
 
 class Parts:
-    """Sends parts of one upload, several at once."""
+    """Sends parts of one upload, several at once. `signatures`: those that came with the upload."""
 
-    def __init__(self, means: Means, prepared: Prepared, upload: Upload) -> None:
+    def __init__(self, means: Means, prepared: Prepared, upload: Upload, signatures: Signatures) -> None:
         self._means = means
         self._prepared = prepared
         self._signing = asyncio.Lock()
-        self._signatures = Signatures()
-        self._signatures.add(upload.parts)
+        self._signatures = signatures
         self._held = {held.part_number: held.length for held in upload.uploaded}
         self.upload_id = upload.upload_id
         self.sent_bytes = 0
@@ -101,18 +100,18 @@ class Parts:
 
     async def _send_one(self, number: int, wanted: Sequence[int]) -> None:
         refused = 0
-        lost = 0
+        unanswered = 0
         part = self._prepared.plan.part(number)
 
         async def once() -> None:
-            nonlocal refused, lost
+            nonlocal refused, unanswered
             async with self._means.slots:
                 signed = await self._signed(number, wanted)
                 try:
                     answer = await self._means.sender.put(signed, self._prepared.reading, part, self._on_bytes)
                 except Unreachable:
-                    lost += 1
-                    if lost % LOST == 0:
+                    unanswered += 1
+                    if unanswered % LOST == 0:
                         self._signatures.drop(number)
                     raise
             refused += answer.status in (400, 403)
@@ -168,4 +167,4 @@ class Parts:
 
 
 def _again(error: Exception) -> float | None:
-    return 0.0 if isinstance(error, SignAgain) else passing(error)
+    return 0.0 if isinstance(error, SignAgain) else lost(error)

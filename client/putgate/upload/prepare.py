@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from putgate.errors import ClientError
+from putgate.upload import source
 from putgate.upload.hashing import hash_part, hash_parts
 from putgate.upload.job import Failed, Job
 from putgate.upload.means import Means
 from putgate.upload.progress import Known
-from putgate.upload.source import BytesReading, Reading
+from putgate.upload.source import Reading
 from putgate_protocol.digests import FileHash, PartHash
 from putgate_protocol.messages.initiate import InitiateRequest
 from putgate_protocol.messages.part_limit import PartLimitAnswer
@@ -95,9 +96,7 @@ def read_whole(job: Job, limit: PartLimitAnswer, room: int) -> Prepared | Large 
             return Large(job=job)
         if reading.size > room:
             return None
-        data = reading.pread(reading.size, 0)
-        reading.check()
-        held = BytesReading(data, reading.change_key)
+        held = source.read_whole(reading)
     finally:
         reading.close()
     hashes = tuple(hash_part(held, part) for part in plan)
@@ -145,7 +144,7 @@ async def hash_large(means: Means, job: Job, reading: Reading, limit: PartLimitA
         plan,
         first=len(hashes) + 1,
         threads=means.options.hash_threads,
-        pool=means.pool,
+        pool=means.hashers,
         on_hashed=lambda count: means.on_hashed(job.name, count),
     ):
         hashes.append(digest)

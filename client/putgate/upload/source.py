@@ -7,6 +7,7 @@ One descriptor is used from the first look to the last. What it and the path sho
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 import threading
@@ -17,6 +18,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from putgate.errors import SourceChanged
+from putgate_protocol.parts import MIB
+
+PIECE = MIB
+"""Bytes read at once."""
+
+HEAP = 64 * 1024
+"""Bytes; more gets memory of its own, since what one thread takes from the heap and another gives back stays there."""
 
 TICK_NS = 20_000_000
 """Kernels stamp files by their timer tick, 10 ms at the coarsest. A file changed within the present tick could
@@ -168,12 +176,26 @@ class BytesSource:
         return BytesReading(self.data, "")
 
 
+def read_whole(reading: Reading) -> BytesReading:
+    """All of a small source in memory, as it was when this returns. Raises `SourceChanged`, `OSError`."""
+    held: bytes | mmap.mmap
+    if reading.size <= HEAP:
+        held = reading.pread(reading.size, 0)
+    else:
+        held = mmap.mmap(-1, reading.size)
+        for offset in range(0, reading.size, PIECE):
+            length = min(PIECE, reading.size - offset)
+            held[offset : offset + length] = reading.pread(length, offset)
+    reading.check()
+    return BytesReading(held, reading.change_key)
+
+
 class BytesReading:
     """Bytes in memory: given by the caller, or read whole from a file that had this change key then."""
 
     __slots__ = ("_data", "change_key", "racy", "size")
 
-    def __init__(self, data: bytes, key: str) -> None:
+    def __init__(self, data: bytes | mmap.mmap, key: str) -> None:
         self._data = data
         self.size = len(data)
         self.change_key = key
