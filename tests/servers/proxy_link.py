@@ -184,19 +184,25 @@ class Link:
         return not reply.head.closes and not call.head.closes and not reply.ends_the_connection
 
     async def _relay(self, fault: Fault | None, upstream: asyncio.StreamReader, reply: _Reply) -> None:
-        self.writer.write(reply.raw)
+        self._to_client(reply.raw)
         offset = 0
         async for data, is_body in reply.body(upstream):
             if is_body and isinstance(fault, CutAnswer) and offset + len(data) > fault.after_bytes:
-                self.writer.write(data[: fault.after_bytes - offset])
+                self._to_client(data[: fault.after_bytes - offset])
                 await _flush(self.writer)
                 raise CutOff
             if is_body and isinstance(fault, FlipAnswerBit):
                 data = flip(data, offset, fault.at, reply.length)
             offset += len(data) if is_body else 0
-            self.writer.write(data)
+            self._to_client(data)
             await self.writer.drain()
         await self.writer.drain()
+
+    def _to_client(self, data: bytes) -> None:
+        """Write, unless the client has left in the middle of its answer."""
+        if self.writer.is_closing():
+            raise CutOff
+        self.writer.write(data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
