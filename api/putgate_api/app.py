@@ -164,7 +164,7 @@ def bucket(settings: ApiSettings, store: Store, prepared: Prepared, sealer: Seal
             instant_min_size=settings.instant_upload.min_size,
         ),
         sealer=sealer,
-        sessions=Sessions(store, keys, conditional=report.conditional_put_match),
+        sessions=Sessions(store, keys, conditional=report.conditional_put_absent and report.conditional_put_match),
         parts=PartRecords(store, keys),
         public_url=public_url.rstrip("/"),
     )

@@ -9,7 +9,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from putgate_api.auth.access import listable, require
+from putgate_api.auth.access import listable, may, require
 from putgate_api.auth.caller import Caller
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
@@ -122,8 +122,11 @@ class Listing:
     @classmethod
     def parse(cls, bucket: Bucket, prefix: bytes, delimiter: str | None, limit: int) -> Listing:
         encoded = encode(prefix)
-        if RESERVED_SEGMENT in prefix.split(b"/")[:-1]:
+        folders = prefix.split(b"/")[:-1]
+        if RESERVED_SEGMENT in folders:
             raise NameProblem.reserved("lies below a segment that Putgate keeps for itself")
+        if not {b"", b".", b".."}.isdisjoint(folders):
+            raise NameProblem.invalid("has an empty segment, '.' or '..'")
         if encoded and bucket.store.reserves(bucket.prefix + encoded):
             raise NameProblem.reserved("is one that this store keeps for itself")
         if delimiter not in {None, "/"}:
@@ -137,7 +140,9 @@ async def list_files(bucket: Bucket, caller: Caller, listing: Listing, cursor: s
     if not scopes:
         raise problem("forbidden", f"{caller.subject} may not list {listing.prefix or 'this bucket'}")
     scope, token = _open_cursor(bucket, caller, listing, cursor)
-    pending = [one for one in scopes if one >= scope]
+    if scope is not None and scope not in scopes:
+        raise problem("cursor_invalid", "what this caller may list has changed; list anew")
+    pending = [one for one in scopes if scope is None or one >= scope]
     files: list[File] = []
     folded: list[bytes] = []
     for _ in range(STORE_PAGES):
@@ -186,7 +191,7 @@ def _folded(scope: str, prefix: str) -> bytes | None:
 
 def _listed(bucket: Bucket, caller: Caller, entry: Entry) -> File | None:
     name = Name.from_key(entry.key, bucket.prefix)
-    if name is None or bucket.store.reserves(entry.key):
+    if name is None or bucket.store.reserves(entry.key) or not may(caller, "list", name):
         return None
     return bucket.file(caller, name, size=entry.size, version=entry.etag, modified=entry.modified)
 
@@ -212,10 +217,10 @@ def _seal_cursor(bucket: Bucket, caller: Caller, listing: Listing, scope: str, t
     return bucket.sealer.seal("cursor", payload)
 
 
-def _open_cursor(bucket: Bucket, caller: Caller, listing: Listing, cursor: str | None) -> tuple[str, str | None]:
+def _open_cursor(bucket: Bucket, caller: Caller, listing: Listing, cursor: str | None) -> tuple[str | None, str | None]:
     """The scope to go on with and the store's token there. A cursor serves only the question that it came from."""
     if cursor is None:
-        return "", None
+        return None, None
     invalid = problem("cursor_invalid", "this cursor belongs to another listing, or was cut or changed on its way")
     *question, scope, token = bucket.sealer.open("cursor", cursor, invalid)
     if question != [bucket.facts.bucket_id, caller.owner, listing.prefix, listing.delimiter]:

@@ -54,6 +54,8 @@ async def prepare(
     facts = await ensure_bucket_facts(
         store, RecordKeys(settings.storage.prefix), wanted, conditional=report.conditional_put_absent
     )
+    if not (report.conditional_put_absent and report.conditional_put_match):
+        findings += ("the store has no conditional writes that hold, so run one API process on this bucket, never two",)
     return Prepared(facts=facts, report=report, findings=(*findings, *report.findings))
 
 

@@ -49,7 +49,15 @@ class Lines:
 def configure(form: Format, *, verbose: bool = False) -> None:
     """Set up the process's log. `auto` is text on a terminal and JSON elsewhere."""
     readable = form == "text" or (form == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if readable else _json
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(
+            # Plain: the richer form prints local variables, tokens among them.
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        if readable
+        else _json
+    )
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable)
     lines = Lines(sys.stderr)
     structlog.configure(

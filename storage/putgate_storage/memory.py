@@ -354,6 +354,8 @@ class MemoryStore:
             said = name.replace("-", "a")
             if not (said.isascii() and said.isalnum() and said == said.lower() and value.isascii() and _plain(value)):
                 raise Refused(f"metadata {name!r} is not lower case, or not printable ASCII", code="MetadataInvalid")
+        if not (headers.content_type.isascii() and _plain(headers.content_type)):
+            raise Refused("the content type is not printable ASCII", code="ContentTypeInvalid")
 
     def _upload(self, upload: StoreUpload) -> _OpenUpload | None:
         self._check_exists()

@@ -70,7 +70,7 @@ def bucket(store: Store, **abilities: bool) -> Bucket:
             instant_min_size=1,
         ),
         sealer=Sealer(lambda: secret),
-        sessions=Sessions(store, keys, conditional=True),
+        sessions=Sessions(store, keys, conditional=(can | abilities)["conditional_put"]),
         parts=PartRecords(store, keys),
         public_url="http://api.test",
     )

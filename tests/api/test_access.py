@@ -194,6 +194,18 @@ async def test_listing_shows_only_what_the_caller_may_list(http: aiohttp.ClientS
     assert "url" not in (await some.list())[1]["files"][0]
 
 
+async def test_a_cursor_does_not_outlive_the_rights_it_came_from(http: aiohttp.ClientSession, api: ApiProcess) -> None:
+    full = Calls(http, api.url, api.token)
+    for name in ("a/1", "a/2", "b/1"):
+        await full.upload(name, b"x")
+    calls = Calls(http, api.url, api.add_token(subject="s", verbs=["list"], prefixes=["a/", "b/"]))
+    _, page = await calls.list(limit="1")
+    api.tokens[-1]["prefixes"] = ["b/"]
+    api.write_tokens()
+    status, problem = await calls.list(limit="1", cursor=page["cursor"])
+    assert (status, problem["code"]) == (400, "cursor_invalid")
+
+
 async def test_what_the_caller_may_not_read_looks_like_new(http: aiohttp.ClientSession, api: ApiProcess) -> None:
     """Same name, same content, stored by somebody else: without the right to read, no answer tells that it is there."""
     data = os.urandom(1000)

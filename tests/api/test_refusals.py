@@ -30,7 +30,7 @@ def late_body(call: str, upload_id: str) -> dict[str, Any]:
 BAD_NAMES = {
     "name_invalid": ["", "/a", "a/", "a//b", ".", "a/../b", "a/.", "./a"],
     "name_reserved": [".putgate", "a/.putgate/b", ".putgate/v1/bucket.json", "a.versions", "x/b.versions/c"],
-    "name_too_long": ["x" * 256, "/".join(["y" * 200] * 6), "%" * 86],
+    "name_too_long": ["x" * 256, "x" * 5000, "/".join(["y" * 200] * 6), "%" * 86],
 }
 
 
@@ -95,6 +95,9 @@ BAD_DECLARATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "metadata value": ("metadata_invalid", {"metadata": {"key": "new\nline"}}),
     "metadata size": ("metadata_invalid", {"metadata": {"key": "x" * 1025}}),
     "content type": ("content_type_refused", {"content_type": "text/plain\r\nx-amz-acl: public-read"}),
+    "content type with a line break": ("content_type_refused", {"content_type": "text/plain;\r\nx=a:b"}),
+    "content type with a tab": ("content_type_refused", {"content_type": "text/plain;\tx=a"}),
+    "metadata with a run of spaces": ("metadata_invalid", {"metadata": {"key": "a  b"}}),
     "both preconditions": ("request_invalid", {"if_absent": True, "if_match": "x"}),
     "recheck": ("request_invalid", {"recheck": -1}),
 }
@@ -149,6 +152,9 @@ async def test_batches_that_are_too_large_or_malformed(calls: Calls) -> None:
     assert status == 200
     assert [r["status"] for r in answer["results"]] == [400, 400, 400, 200, 409]
     assert answer["results"][4]["body"]["code"] == "name_conflict"
+    complete = {"complete": {"upload_id": answer["results"][3]["body"]["upload_id"]}}
+    _, answer = await calls.post("batch", {"items": [complete, complete, item]})
+    assert [r["body"].get("code") for r in answer["results"]] == ["upload_gone", "name_conflict", "name_conflict"]
     many = {"initiate": {"parts": ["0" * 64] * 5001}}
     assert (await calls.post("batch", {"items": [many, many]}))[1]["code"] == "request_invalid"
 
@@ -214,6 +220,33 @@ async def test_part_numbers_outside_the_plan(calls: Calls, numbers: list[int]) -
     assert (status, problem["code"]) == (400, "part_number_invalid")
 
 
+async def test_numbers_too_large_for_any_integer_spoil_only_their_item(calls: Calls, http: Any) -> None:
+    body = b'{"items":[{"initiate":{"size":1' + b"0" * 400 + b"}},{}]}"
+    async with http.post(f"{calls.url}/object/batch", data=body, headers=calls.headers) as answer:
+        assert answer.status == 200
+        assert [r["status"] for r in (await answer.json())["results"]] == [400, 400]
+
+
+async def test_a_body_that_is_not_what_it_says_is_refused(calls: Calls, http: Any) -> None:
+    headers = calls.headers | {"Content-Encoding": "gzip"}
+    async with http.post(f"{calls.url}/object/batch", data=b"no gzip", headers=headers) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["code"]) == (400, "request_invalid")
+
+
+@pytest.mark.parametrize("content_type", ["text/charset", "text/html; charset=utf-8", 'a/b; x="y; z"'])
+async def test_any_content_type_that_was_declared_is_shown(calls: Calls, content_type: str) -> None:
+    name = f"types/{content_type.encode().hex()}"
+    await calls.upload(name, b"x", content_type=content_type)
+    status, headers, _ = await calls.file("HEAD", name)
+    assert (status, headers["Content-Type"]) == (200, content_type)
+
+
+@pytest.mark.parametrize("prefix", ["/", "a//", "../", "a/./b", ".putgate/", "x/.putgate/v1"])
+async def test_prefixes_of_no_name_are_refused(calls: Calls, prefix: str) -> None:
+    status, problem = await calls.list(prefix=prefix)
+    assert (status, problem["code"]) in {(400, "name_invalid"), (400, "name_reserved")}
+
+
 async def test_cursors_belong_to_their_question(calls: Calls) -> None:
     for name in ("a/1", "a/2", "b/1"):
         await calls.upload(name, b"x")
@@ -221,7 +254,7 @@ async def test_cursors_belong_to_their_question(calls: Calls) -> None:
     assert page["cursor"] is not None
     assert (await calls.list(limit="1", prefix="b/", cursor=page["cursor"]))[1]["code"] == "cursor_invalid"
     assert (await calls.list(limit="1", cursor="nonsense"))[1]["code"] == "cursor_invalid"
-    for bad in ("0", "1001", "-1", "x", "１"):
+    for bad in ("0", "1001", "-1", "x", "１", "9" * 5000):
         assert (await calls.list(limit=bad))[1]["code"] == "request_invalid"
     assert (await calls.list(delimiter="a"))[1]["code"] == "request_invalid"
     _, rest = await calls.list(limit="1", prefix="a/", cursor=page["cursor"])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any, cast
 
 import pytest
 
+from putgate_api.uploads import complete as complete_module
 from putgate_api.uploads import session as session_module
 from putgate_api.uploads.abort import abort
-from putgate_api.uploads.initiate import initiate
+from putgate_api.uploads.batch import batch
+from putgate_api.uploads.declared import declare
+from putgate_api.uploads.initiate import decide, initiate
 from putgate_api.uploads.sign import sign
 from putgate_api.uploads.status import status
 from putgate_protocol.messages.abort import AbortRequest
@@ -17,8 +21,9 @@ from putgate_protocol.messages.initiate import Exists, Upload
 from putgate_protocol.messages.sign import SignRequest
 from putgate_protocol.messages.status import StatusRequest
 from putgate_protocol.problems import Problem
+from putgate_storage.errors import Permanent, StoreError, Transient
 from putgate_storage.memory import MemoryStore
-from putgate_storage.store import StoreUpload
+from putgate_storage.store import Store, StoreUpload
 from tests.api.memory_bucket import (
     PART,
     PREFIX,
@@ -170,7 +175,7 @@ async def test_a_dead_creator_is_taken_over_and_its_upload_dropped(store: Memory
 
 async def test_uploads_that_a_session_names_are_never_taken_for_orphans(store: MemoryStore, clock: Clock) -> None:
     served, data, other = bucket(store), os.urandom(3 * PART), os.urandom(3 * PART)
-    first = await begin(served, "x", data)
+    await begin(served, "x", data)
     [record] = [key for key in store.objects if "/sessions/" in key and key.endswith(".json")]
     second = await begin(served, "x", other)
     creating = store.objects[record].body.replace(b'"state":"open"', b'"state":"creating"')
@@ -180,7 +185,6 @@ async def test_uploads_that_a_session_names_are_never_taken_for_orphans(store: M
     await put_parts(store, second, other)
     assert (await finish(served, second)).status == "complete"
     assert body(store, "x") == other
-    del first
 
 
 async def test_a_living_creator_is_waited_for(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,3 +258,176 @@ async def test_without_a_conditional_put_small_files_go_as_multipart_or_refuse(s
         await put_parts(store, answer, data)
         await finish(served, answer)
     assert body(store, "x") == data
+
+
+def record_of(store: MemoryStore, ending: str = ".json") -> str:
+    [record] = [key for key in store.objects if "/sessions/" in key and key.endswith(ending)]
+    return record
+
+
+async def rewrite(store: MemoryStore, record: str, *changes: tuple[bytes, bytes]) -> None:
+    """Put a record into a state that a process left behind."""
+    text = store.objects[record].body
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    await store.put_small(record, text)
+
+
+class Faulty:
+    """A store whose methods can be made to fail: `fail["head"] = [error, None, …]`, None for a call that works."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.fail: dict[str, list[StoreError | None]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name not in self.fail:
+            return method
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            error = self.fail[name].pop(0) if self.fail[name] else None
+            if error is not None:
+                raise error
+            return await method(*arguments, **named)
+
+        return call
+
+
+async def test_a_session_that_has_lost_its_part_hashes_heals(store: MemoryStore) -> None:
+    served, data = bucket(store), os.urandom(3 * PART)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    await store.delete(record_of(store, ".parts"))
+    with pytest.raises(Problem, match="upload_gone"):
+        await finish(served, answer)
+    again = await begin(served, "x", data)
+    assert len(again.uploaded) == 3
+    assert (await finish(served, again)).status == "complete"
+
+
+async def test_a_dead_creators_age_does_not_end_the_new_upload(store: MemoryStore, clock: Clock) -> None:
+    served, data = bucket(store), os.urandom(3 * PART)
+    await begin(served, "x", data)
+    await rewrite(store, record_of(store), (b'"state":"open"', b'"state":"creating"'))
+    clock.move(days=8)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    clock.move(hours=23)
+    assert (await finish(served, answer)).status == "complete"
+
+
+async def test_a_session_that_is_being_created_is_not_swept_by_another(store: MemoryStore, clock: Clock) -> None:
+    """Its upload is open in the store already, and not named yet."""
+    served, data, other = bucket(store), os.urandom(3 * PART), os.urandom(3 * PART)
+    await begin(served, "x", data)
+    dead = record_of(store)
+    await rewrite(store, dead, (b'"state":"open"', b'"state":"creating"'), (b'"holder":""', b'"holder":"dead"'))
+    clock.move(seconds=6)
+    second = await begin(served, "x", other)
+    [alive] = [key for key in store.objects if key.endswith(".json") and "/sessions/" in key and key != dead]
+    whole = store.objects[alive].body
+    await rewrite(store, alive, (b'"state":"open"', b'"state":"creating"'), (b'"holder":""', b'"holder":"alive"'))
+    with pytest.raises(Problem, match="upload_busy"):
+        await initiate(served, caller(), request("x", data))
+    await store.put_small(alive, whole)
+    await put_parts(store, second, other)
+    assert (await finish(served, second)).status == "complete"
+
+
+async def test_a_lost_precondition_ends_only_its_own_upload(store: MemoryStore) -> None:
+    served, data = bucket(store), os.urandom(3 * PART)
+    strict = await begin(served, "x", data, if_absent=True)
+    free = await begin(served, "x", data)
+    for answer in (strict, free):
+        await put_parts(store, answer, data)
+    other = await begin(served, "x", b"other")
+    await put_parts(store, other, b"other")
+    with pytest.raises(Problem, match="precondition_failed"):
+        await finish(served, strict)
+    assert (await finish(served, free)).status == "complete"
+    assert body(store, "x") == data
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete_module, "_PAUSES", (0, 0))
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_complete_that_the_store_never_answers_keeps_its_hold(store: MemoryStore, clock: Clock) -> None:
+    """It may still be at work in the store: an abort in the meantime could destroy what it is about to publish."""
+    faulty = Faulty(store)
+    served, data = bucket(cast("Store", faulty)), os.urandom(3 * PART)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    faulty.fail["complete"] = [Transient("no answer", code="Timeout")] * 3
+    with pytest.raises(Transient):
+        await finish(served, answer)
+    with pytest.raises(Problem, match="upload_busy"):
+        await abort(served, caller(), AbortRequest(upload_id=answer.upload_id))
+    clock.move(seconds=61)
+    assert (await finish(served, answer)).status == "complete"
+    assert body(store, "x") == data
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_complete_is_tried_again_by_its_holder(store: MemoryStore) -> None:
+    faulty = Faulty(store)
+    served, data = bucket(cast("Store", faulty)), os.urandom(3 * PART)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    faulty.fail["complete"] = [Transient("slow down", code="SlowDown")] * 2
+    assert (await finish(served, answer)).status == "complete"
+
+
+async def test_a_published_file_is_a_success_even_if_its_end_cannot_be_noted(store: MemoryStore) -> None:
+    faulty = Faulty(store)
+    served, data = bucket(cast("Store", faulty)), os.urandom(3 * PART)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    faulty.fail["delete"] = [Permanent("no right to delete", code="AccessDenied")] * 9
+    assert (await finish(served, answer)).status == "complete"
+    assert (await finish(served, answer)).status == "complete"
+
+
+async def test_an_upload_published_by_a_dead_holder_is_found_by_initiate(store: MemoryStore) -> None:
+    """The holder died after the store had published, and the client begins anew with a listing that is old."""
+    served, data = bucket(store), os.urandom(3 * PART)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    await finish(served, answer)
+    await rewrite(
+        store, record_of(store), (b'"state":"done"', b'"state":"completing"'), (b'"holder":""', b'"holder":"x"')
+    )
+    declared = declare(served, caller(), request("x", data))
+    assert isinstance(await decide(served, declared, None, page=1000), Exists)
+
+
+async def test_one_name_that_cannot_be_looked_at_spoils_only_itself(store: MemoryStore) -> None:
+    faulty = Faulty(store)
+    served = bucket(cast("Store", faulty))
+    for name in ("a", "b", "c"):
+        answer = await begin(served, name, b"old")
+        await put_parts(store, answer, b"old")
+    faulty.fail["head"] = [None, Permanent("odd", code="Odd"), None, Permanent("odd", code="Odd")]
+    items = [{"initiate": request(name, b"new").model_dump(exclude_none=True)} for name in ("a", "b", "c")]
+    outcomes = await batch(served, caller(), items)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Permanent", "Upload", "Upload"]
+
+
+async def test_without_conditional_writes_one_process_keeps_its_calls_apart(store: MemoryStore) -> None:
+    served, data = bucket(store, conditional_put=False), os.urandom(3 * PART)
+    for _ in range(20):
+        answer = await begin(served, "x", data)
+        await put_parts(store, answer, data)
+        ends = await asyncio.gather(
+            finish(served, answer),
+            abort(served, caller(), AbortRequest(upload_id=answer.upload_id)),
+            return_exceptions=True,
+        )
+        completed = not isinstance(ends[0], BaseException)
+        assert (body(store, "x") == data) == completed
+        assert await open_uploads(store) == []
+        await store.delete(f"{PREFIX}x")

@@ -3,8 +3,8 @@ r"""Session records: the state of one multipart upload, kept in the bucket so th
         ┌──────── (store upload vanished, or creator died) ───────┐
         ▼                                                          │
     creating ──▶ open ──▶ completing ──▶ done ──(new initiate)──▶ creating
-        │          │            └──(released by its holder)──▶ open
-        └──────────┴──▶ aborting ──▶ (record removed)
+        │          │            ├──(refused, or its holder died)──▶ open
+        └──────────┴────────────┴──▶ aborting ──▶ (record removed)
 
 The record is written *before* the store upload is created, so that an upload whose creation was cut short can be
 found and dropped. Every step is a write conditional on the record's ETag; where a store has no such writes, one
@@ -13,13 +13,16 @@ process at a time is what keeps a session whole.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from putgate_api.records.keys import RecordKeys
 from putgate_protocol.digests import FileHash
@@ -58,7 +61,6 @@ class Session:
     store_upload_id: str | None = None
     holder: str = ""
     version: str | None = None
-    content_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +73,34 @@ class Kept:
 
     def lapsed(self) -> bool:
         """Whether nobody alive is moving it on."""
-        lapse = CREATION_LAPSE if self.session.state == "creating" else LAPSE
-        return self.session.holder == "" or self.age >= lapse
+        return self.remaining() <= timedelta()
+
+    def remaining(self) -> timedelta:
+        """How long the holder still counts as alive without another write."""
+        if self.session.holder == "":
+            return timedelta()
+        return (CREATION_LAPSE if self.session.state == "creating" else LAPSE) - self.age
 
 
-def session_id(*, owner: str, key: str, name: Name, file_hash: FileHash, part_size: int) -> str:
-    """The id of the one session that this owner can have for this content under this name.
-
-    It begins with a hash of the key, so that the sessions of one key can be found by a listing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOf:
+    """What a session is for. Uploads of one content under other preconditions are other sessions: the end of one,
+    when its precondition is lost, is not the end of the other.
     """
-    rest = hashlib.sha256(b"\0".join((owner.encode(), name.raw, file_hash, str(part_size).encode()))).hexdigest()
-    return f"{key_mark(key)}-{rest[:40]}"
+
+    owner: str
+    key: str
+    name: Name
+    file_hash: FileHash
+    part_size: int
+    if_absent: bool
+    if_match: str | None
+
+    @property
+    def id(self) -> str:
+        """Begins with a hash of the key, so that the sessions of one key are told by their names in a listing."""
+        what = [self.owner, self.name.raw.hex(), str(self.file_hash), self.part_size, self.if_absent, self.if_match]
+        return f"{key_mark(self.key)}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40]}"
 
 
 def key_mark(key: str) -> str:
@@ -103,6 +122,18 @@ class Sessions:
         self._keys = keys
         self._conditional = conditional
         self._random_hex = random_hex
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def alone(self, owner: str, session_id: str) -> AsyncIterator[None]:
+        """Keep other calls of this process from the session meanwhile, where the store cannot keep them apart."""
+        if self._conditional:
+            yield
+            return
+        name = f"{owner}/{session_id}"
+        lock = self._locks.get(name) or self._locks.setdefault(name, asyncio.Lock())
+        async with lock:
+            yield
 
     async def get(self, owner: str, session_id: str) -> Kept | None:
         found = await self._store.get_small(self._keys.session(owner, session_id), _MAX_BYTES)
@@ -126,9 +157,9 @@ class Sessions:
         """Remove the record; its holder must have just written it, so that no other has taken it over."""
         await self._store.delete(self._keys.session(session.owner, session.id))
 
-    async def of_key(self, key: str) -> list[Session]:
-        """Every session of this key, of any owner."""
-        found: list[Session] = []
+    async def of_key(self, key: str) -> list[Kept]:
+        """Every session of this key, of any owner. Reads the names of all sessions: for recoveries only."""
+        found: list[Kept] = []
         token: str | None = None
         while True:
             page = await self._store.list(self._keys.sessions, token=token)
@@ -137,7 +168,7 @@ class Sessions:
                 if file.startswith(key_mark(key)) and file.endswith(".json"):
                     kept = await self.get(owner, file.removesuffix(".json"))
                     if kept is not None and kept.session.key == key:
-                        found.append(kept.session)
+                        found.append(kept)
             if (token := page.token) is None:
                 return found
 
@@ -176,18 +207,21 @@ def _to_json(session: Session) -> dict[str, object]:
         "store_upload_id": session.store_upload_id,
         "holder": session.holder,
         "version": session.version,
-        "content_type": session.content_type,
     }
+
+
+_FIELDS = tuple(field.name for field in fields(Session))
 
 
 def _from_json(body: bytes, session_id: str) -> Session:
     try:
         tree: dict[str, Any] = json.loads(body)
-        fields = {name: value for name, value in tree.items() if name not in {"v", "stamp"}}
-        fields["file_hash"] = FileHash.parse(fields["file_hash"])
+        # What a newer version may have added is left alone.
+        known = {name: tree[name] for name in _FIELDS if name in tree}
+        known["file_hash"] = FileHash.parse(known["file_hash"])
         for moment in ("created", "expires"):
-            fields[moment] = datetime.fromtimestamp(fields[moment], UTC)
-        return Session(**fields)
+            known[moment] = datetime.fromtimestamp(known[moment], UTC)
+        return Session(**known)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Permanent(
             f"the session record {session_id} is damaged; remove it to let its upload begin anew", code="RecordDamaged"

@@ -41,7 +41,8 @@ def add_file_routes(app: web.Application, serving: Serving, disposition: Disposi
         if found.content is not None:
             headers[HEADER_FILE_HASH] = str(found.content.file_hash)
             headers[HEADER_PART_SIZE] = str(found.content.part_size)
-        response = web.Response(headers=headers, content_type=_media_type(found.file.content_type))
+        headers["Content-Type"] = found.file.content_type or "application/octet-stream"
+        response = web.Response(headers=headers)
         if found.file.version:
             response.etag = found.file.version
         response.last_modified = found.file.modified
@@ -96,10 +97,6 @@ def _text(query: dict[str, bytes], field: str) -> str | None:
 def _limit(text: str | None) -> int:
     if text is None:
         return MAX_LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
+    if not text.isascii() or not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= MAX_LIMIT:
         raise problem("request_invalid", f"limit is a number from 1 to {MAX_LIMIT}")
     return int(text)
-
-
-def _media_type(content_type: str | None) -> str:
-    return (content_type or "application/octet-stream").partition(";")[0].strip()

@@ -36,6 +36,8 @@ async def read(request: web.Request, kind: type[Answer]) -> Answer:
         return kind.model_validate_json(await request.read())
     except ValidationError as error:
         raise invalid_request(error) from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise problem("request_invalid", "the body could not be read to its end") from None
     except web.HTTPRequestEntityTooLarge:
         raise problem("body_too_large", f"a request's body has at most {MAX_BODY_BYTES} bytes") from None
 
@@ -44,7 +46,7 @@ def answer(message: Message, *, status: int = 200) -> web.Response:
     return web.Response(body=to_json(message.to_wire()), status=status, content_type="application/json")
 
 
-def as_problem(error: BaseException) -> Problem:
+def as_problem(error: Exception) -> Problem:
     """Any failure as what a caller gets to see. What is not foreseen says nothing of its inside."""
     match error:
         case Problem():

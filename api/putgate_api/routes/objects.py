@@ -22,7 +22,7 @@ from putgate_api.uploads.initiate import initiate
 from putgate_api.uploads.sign import sign
 from putgate_api.uploads.status import status
 from putgate_protocol.messages.abort import AbortRequest
-from putgate_protocol.messages.base import Message
+from putgate_protocol.messages.base import MAX_SIZE, Message
 from putgate_protocol.messages.batch import BatchAnswer, BatchRequest, BatchResult
 from putgate_protocol.messages.complete import CompleteRequest
 from putgate_protocol.messages.initiate import Exists, InitiateRequest, Upload
@@ -64,8 +64,7 @@ def add_object_routes(app: web.Application, serving: Serving, metrics: Metrics) 
         outcomes = await batch(serving.bucket, caller, message.items)
         for item, outcome in zip(message.items, outcomes, strict=True):
             if isinstance(initiated := item.get("initiate"), dict):
-                size = initiated.get("size")
-                _count(metrics, size if isinstance(size, int) else 0, outcome)
+                _count(metrics, initiated.get("size"), outcome)
         return answer(BatchAnswer.model_construct(results=[_result(outcome) for outcome in outcomes]))
 
     def simple(kind: type[Request], use_case: UseCase[Request]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -95,7 +94,8 @@ def _result(outcome: Outcome) -> BatchResult:
     return BatchResult.model_construct(status=found.status, body=found.to_wire())
 
 
-def _count(metrics: Metrics, size: int, outcome: Outcome) -> None:
+def _count(metrics: Metrics, size: object, outcome: Outcome) -> None:
+    """`size` as it was sent, which may be anything."""
     match outcome:
         case Exists():
             label = "exists"
@@ -104,5 +104,5 @@ def _count(metrics: Metrics, size: int, outcome: Outcome) -> None:
         case Upload():
             label = "resumed" if outcome.uploaded else "multipart"
         case _:
-            label = as_problem(outcome).code if isinstance(outcome, BaseException) else "unknown"
-    metrics.initiated(label, max(0, size))
+            label = as_problem(outcome).code if isinstance(outcome, Exception) else "unknown"
+    metrics.initiated(label, size if isinstance(size, int) and 0 <= size <= MAX_SIZE else 0)

@@ -11,7 +11,9 @@ from putgate_protocol.problems import problem
 
 
 class Serving:
-    """Filled in by composition. Until `bucket` is set, and again while draining, calls are `not_ready`."""
+    """Filled in by composition. Until `prepared` is set calls are `not_ready`; while draining, those that still
+    arrive are answered, and `ready` says that no more should.
+    """
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator

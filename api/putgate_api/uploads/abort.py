@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from putgate_api.auth.caller import Caller
+from putgate_api.records.sessions import Kept
 from putgate_api.uploads.bucket import Bucket
-from putgate_api.uploads.content import Content
 from putgate_api.uploads.ending import drop_session
-from putgate_api.uploads.opened import open_upload_id, session_of
-from putgate_api.uploads.session import busy
+from putgate_api.uploads.opened import Opened, open_upload_id, session_of
+from putgate_api.uploads.orphans import busy
 from putgate_protocol.messages.abort import AbortAnswer, AbortRequest
 from putgate_protocol.problems import problem
 
@@ -19,21 +19,23 @@ async def abort(bucket: Bucket, caller: Caller, request: AbortRequest) -> AbortA
     if opened.token.commit == "put":
         return AbortAnswer()
     for _ in range(_ROUNDS):
-        kept = await session_of(bucket, opened)
-        if kept is None:
-            return AbortAnswer()
-        if kept.session.state == "done":
-            raise problem("upload_gone", f"the upload of {opened.token.name} was completed; there is nothing to abort")
-        if kept.session.state in {"completing", "aborting"} and not kept.lapsed():
-            raise busy(opened.token.name.encoded)
-        held = await bucket.sessions.move(kept, state="aborting", holder=bucket.random_hex(8))
-        if held is None:
-            continue
-        head = await bucket.store.head(opened.key)
-        content = None if head is None else Content.of(head)
-        if head is not None and content is not None and content.nonce == kept.session.nonce:
-            await bucket.sessions.move(held, state="done", holder="", version=head.etag)
-            raise problem("upload_gone", f"the upload of {opened.token.name} was completed; there is nothing to abort")
-        await drop_session(bucket, held)
-        return AbortAnswer()
+        async with bucket.sessions.alone(opened.token.owner, opened.session_id):
+            kept = await session_of(bucket, opened)
+            if kept is None or await _drop(bucket, opened, kept):
+                return AbortAnswer()
     raise busy(opened.token.name.encoded)
+
+
+async def _drop(bucket: Bucket, opened: Opened, kept: Kept) -> bool:
+    """Whether the session is gone; False when somebody else has moved it on meanwhile."""
+    completed = problem("upload_gone", f"the upload of {opened.token.name} was completed; there is nothing to abort")
+    if kept.session.state == "done":
+        raise completed
+    if kept.session.state != "open" and not kept.lapsed():
+        raise busy(opened.token.name.encoded, kept.remaining())
+    held = await bucket.sessions.move(kept, state="aborting", holder=bucket.random_hex(8))
+    if held is None:
+        return False
+    if not await drop_session(bucket, held):
+        raise completed
+    return True

@@ -13,18 +13,26 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+import structlog
+
 from putgate_api.auth.caller import Caller
 from putgate_api.records.sessions import Kept
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.ending import drop_session
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
-from putgate_api.uploads.session import busy, held_parts, store_upload
+from putgate_api.uploads.orphans import busy
+from putgate_api.uploads.session import held_parts, store_upload
 from putgate_protocol.digests import PartHash
 from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest
 from putgate_protocol.problems import Problem, problem
 from putgate_storage.errors import ConditionFailed, Refused, StoreError, Transient
 from putgate_storage.store import Condition, FinishedPart, Head, IfAbsent, IfMatch, StoredPart
+
+log = structlog.get_logger("putgate.api")
+
+_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds between tries of a Complete that the store did not answer; it is looked at before each."""
 
 RENEW_EVERY = 20.0
 """Seconds between two renewals by a holder whose store takes long to complete; a third of what it may be silent."""
@@ -38,7 +46,7 @@ _NAMED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What a HEAD of the key shows. `nonce` is None where the object is not Putgate's."""
+    """What a HEAD of the key shows. `content` is None where the object is not Putgate's."""
 
     head: Head
     content: Content | None
@@ -49,8 +57,9 @@ async def complete(bucket: Bucket, caller: Caller, request: CompleteRequest) -> 
     if opened.token.commit == "put":
         return await _confirm_put(bucket, caller, opened)
     for _ in range(_ROUNDS):
-        kept = await session_of(bucket, opened)
-        answer = await _step(bucket, caller, opened, kept)
+        async with bucket.sessions.alone(opened.token.owner, opened.session_id):
+            kept = await session_of(bucket, opened)
+            answer = await _step(bucket, caller, opened, kept)
         if answer is not None:
             return answer
     raise busy(opened.token.name.encoded)
@@ -66,7 +75,8 @@ async def _confirm_put(bucket: Bucket, caller: Caller, opened: Opened) -> Comple
 async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | None) -> CompleteAnswer | None:
     """One look at the session and what follows from it; None when somebody else has moved it on meanwhile."""
     if kept is None:
-        return await _finished_elsewhere(bucket, caller, opened)
+        # Without a session, only what the key itself shows can be answered.
+        return await _confirm_put(bucket, caller, opened)
     match kept.session.state:
         case "open":
             return await _take_and_publish(bucket, caller, opened, kept)
@@ -76,7 +86,7 @@ async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | Non
                 await _done(bucket, kept, seen)
                 return _file(bucket, caller, opened, seen)
             if not kept.lapsed():
-                raise busy(opened.token.name.encoded)
+                raise busy(opened.token.name.encoded, kept.remaining())
             return await _take_and_publish(bucket, caller, opened, kept)
         case "done":
             seen = await _look(bucket, opened)
@@ -93,11 +103,6 @@ async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | Non
             assert_never(kept.session.state)
 
 
-async def _finished_elsewhere(bucket: Bucket, caller: Caller, opened: Opened) -> CompleteAnswer:
-    """Without a session, only what the key itself shows can be answered."""
-    return await _confirm_put(bucket, caller, opened)
-
-
 async def _take_and_publish(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept) -> CompleteAnswer | None:
     session = kept.session
     check_not_expired(bucket, opened, session)
@@ -110,7 +115,7 @@ async def _take_and_publish(bucket: Bucket, caller: Caller, opened: Opened, kept
         if seen is not None and _is_nonce(seen, session.nonce):
             await _done(bucket, kept, seen)
             return _file(bucket, caller, opened, seen)
-        return await _finished_elsewhere(bucket, caller, opened)
+        return await _confirm_put(bucket, caller, opened)
     _check_parts(opened, stored)
     held = await bucket.sessions.move(kept, state="completing", holder=bucket.random_hex(8))
     if held is None:
@@ -122,14 +127,14 @@ async def _publish(
     bucket: Bucket, caller: Caller, opened: Opened, held: Kept, parts: Sequence[FinishedPart]
 ) -> CompleteAnswer | None:
     """Ask the store to publish, under our hold of the session; then look, whatever it said."""
-    failure: StoreError | None = None
-    succeeded = False
     async with _renewing(bucket, held) as hold:
-        try:
-            succeeded = await bucket.store.complete(store_upload(held.session), parts, _condition(opened)) is not None
-        except StoreError as error:
-            failure = error
-        seen = await _look(bucket, opened)
+        for pause in (*_PAUSES, None):
+            succeeded, failure = await _try_complete(bucket, opened, held, parts)
+            seen = await _look(bucket, opened)
+            published = seen is not None and _is_nonce(seen, held.session.nonce)
+            if published or pause is None or not isinstance(failure, Transient):
+                break
+            await asyncio.sleep(pause)
     current = hold.kept
     if seen is not None and _is_nonce(seen, held.session.nonce):
         await _done(bucket, current, seen)
@@ -145,14 +150,31 @@ async def _publish(
     raise _failed(opened, failure)
 
 
+async def _try_complete(
+    bucket: Bucket, opened: Opened, held: Kept, parts: Sequence[FinishedPart]
+) -> tuple[bool, StoreError | None]:
+    """Whether the store said that it has published, and what it said instead."""
+    try:
+        etag = await bucket.store.complete(store_upload(held.session), parts, _condition(opened))
+    except StoreError as error:
+        return False, error
+    return etag is not None, None
+
+
 async def _give_back(bucket: Bucket, opened: Opened, held: Kept, failure: StoreError | None) -> None:
-    """After a Complete that published nothing: end the upload if its precondition is lost, else let others try."""
+    """After a Complete that published nothing: end the upload if its precondition is lost, else let others try.
+
+    A Complete without an answer may still be at work in the store. Nobody may abort the upload meanwhile, so the hold
+    stands until it lapses.
+    """
+    if isinstance(failure, Transient):
+        return
     if isinstance(failure, ConditionFailed) and (opened.token.if_absent or opened.token.if_match is not None):
         aborting = await bucket.sessions.move(held, state="aborting")
         if aborting is not None:
             await drop_session(bucket, aborting)
         return
-    await bucket.sessions.move(held, state="completing" if isinstance(failure, Transient) else "open", holder="")
+    await bucket.sessions.move(held, state="open", holder="")
 
 
 def _failed(opened: Opened, failure: StoreError | None) -> Problem | StoreError:
@@ -162,7 +184,7 @@ def _failed(opened: Opened, failure: StoreError | None) -> Problem | StoreError:
             return gone(opened)
         case ConditionFailed():
             return problem("precondition_failed", f"{name} does not meet the upload's precondition any more")
-        case Refused():
+        case Refused(code="InvalidPart" | "InvalidPartOrder"):
             return problem("parts_missing", f"the store refused to complete {name}: {failure.code}; ask for its status")
         case _:
             return failure
@@ -211,7 +233,11 @@ async def _renewing(bucket: Bucket, held: Kept) -> AsyncIterator[_Hold]:
     async def renew() -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY)
-            renewed = await bucket.sessions.move(hold.kept)
+            try:
+                renewed = await bucket.sessions.move(hold.kept)
+            except StoreError as error:
+                log.warning("a hold could not be renewed", reason=str(error), code=error.code)
+                continue
             if renewed is None:
                 return
             hold.kept = renewed
@@ -221,8 +247,7 @@ async def _renewing(bucket: Bucket, held: Kept) -> AsyncIterator[_Hold]:
         yield hold
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, StoreError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _look(bucket: Bucket, opened: Opened) -> Published | None:
@@ -249,10 +274,21 @@ def _is_same_file(opened: Opened, seen: Published) -> bool:
 
 
 async def _done(bucket: Bucket, kept: Kept, seen: Published) -> None:
-    """Note the end. The publication is the commit, so losing this note, or the race for it, undoes nothing."""
-    noted = await bucket.sessions.move(kept, state="done", holder="", version=seen.head.etag)
-    if noted is not None:
+    """Note the end. The publication is the commit, so failing to write this note undoes nothing.
+
+    Raises `upload_busy` where an abort has won the session meanwhile: it looks at the key as well.
+    """
+    try:
+        # First the hashes: after the note a new upload may begin, and write its own under the same key.
         await bucket.parts.remove(kept.session)
+        if await bucket.sessions.move(kept, state="done", holder="", version=seen.head.etag) is not None:
+            return
+        present = await bucket.sessions.get(kept.session.owner, kept.session.id)
+    except StoreError as error:
+        log.warning("the end of an upload could not be noted", reason=str(error), code=error.code)
+        return
+    if present is not None and present.session.state == "aborting":
+        raise busy(kept.session.key, present.remaining())
 
 
 def _file(bucket: Bucket, caller: Caller, opened: Opened, seen: Published) -> CompleteAnswer:

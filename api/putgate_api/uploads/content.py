@@ -45,5 +45,11 @@ class Content:
             return None
         return content if content.size == head.size else None
 
+    @classmethod
+    def published(cls, head: Head | None, nonce: str) -> bool:
+        """Whether this very upload has been published under the key that `head` shows."""
+        content = None if head is None else cls.of(head)
+        return content is not None and content.nonce == nonce
+
     def same_bytes(self, other: Content) -> bool:
         return (self.file_hash, self.size, self.part_size) == (other.file_hash, other.size, other.part_size)

@@ -17,9 +17,10 @@ from putgate_protocol.parts import PartPlan
 from putgate_protocol.problems import problem
 
 _METADATA_KEY = re.compile(r"[a-z0-9][a-z0-9-]*")
-_METADATA_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+_METADATA_VALUE = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*")
+"""Printable ASCII. Runs of spaces are not kept the same by every way into a store."""
 _CONTENT_TYPE = re.compile(
-    r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+(\s*;\s*[\w!#$&^.+*-]+=([\w!#$&^.+*:/-]+|\"[\x20-\x21\x23-\x5b\x5d-\x7e]*\"))*",
+    r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+( *; *[\w!#$&^.+*-]+=([\w!#$&^.+*:/-]+|\"[\x20-\x21\x23-\x5b\x5d-\x7e]*\"))*",
     re.ASCII,
 )
 _MAX_METADATA_BYTES = 1024
@@ -130,7 +131,9 @@ def _metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
         if not _METADATA_KEY.fullmatch(key) or key.startswith(PREFIX):
             raise problem("metadata_invalid", f"metadata keys are [a-z0-9-]+ and do not begin with {PREFIX!r}: {key!r}")
         if not _METADATA_VALUE.fullmatch(value):
-            raise problem("metadata_invalid", f"the metadata value of {key!r} is not plain printable ASCII")
+            raise problem(
+                "metadata_invalid", f"the metadata value of {key!r} is not printable ASCII with single spaces"
+            )
     if sum(len(key) + len(value) for key, value in metadata.items()) > _MAX_METADATA_BYTES:
         raise problem("metadata_invalid", f"metadata has more than {_MAX_METADATA_BYTES} bytes in all")
     return metadata

@@ -6,16 +6,13 @@ was lost succeeds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from putgate_api.auth.access import may
 from putgate_api.auth.caller import Caller
 from putgate_api.upload_id import UploadToken
 from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, PUT_LIFE, Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.declared import Declared, declare
-from putgate_api.uploads.look import look
-from putgate_api.uploads.session import open_session
+from putgate_api.uploads.session import FoundPublished, open_session
 from putgate_api.uploads.signing import next_page, seconds_until, sign_parts, signed_part
 from putgate_protocol.digests import PartHash
 from putgate_protocol.messages.initiate import Exists, InitiateRequest, Upload
@@ -31,36 +28,28 @@ CACHE_CONTROL = "no-cache"
 """A name's content may change at any time, so caches ask again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """What a LIST or HEAD has shown at a declared file's key."""
-
-    head: Head | None
-
-
 async def initiate(bucket: Bucket, caller: Caller, request: InitiateRequest) -> Exists | Upload:
     """One file. Raises the problems of PROTOCOL's initiate."""
     declared = declare(bucket, caller, request)
-    seen = Looked(head=await look(bucket.store, declared.key))
-    return await decide(bucket, declared, seen, page=MAX_SIGNED_PARTS)
+    return await decide(bucket, declared, await bucket.store.head(declared.key), page=MAX_SIGNED_PARTS)
 
 
-async def decide(bucket: Bucket, declared: Declared, seen: Looked, *, page: int) -> Exists | Upload:
-    """Answer a declared file, of which `seen` was seen; at most `page` signed parts."""
-    content = None if seen.head is None else Content.of(seen.head)
-    if seen.head is not None and content is not None and _is_stored(declared, content):
-        return exists(bucket, declared.caller, declared.name, seen.head, content)
+async def decide(bucket: Bucket, declared: Declared, head: Head | None, *, page: int) -> Exists | Upload:
+    """Answer a declared file at whose key `head` was seen; at most `page` signed parts."""
+    content = None if head is None else Content.of(head)
+    if head is not None and content is not None and _is_stored(declared, content):
+        return exists(bucket, declared.caller, declared.name, head, content)
     readable = may(declared.caller, "download", declared.name) or (
         content is not None and content.owner == declared.caller.owner
     )
-    _check_preconditions(declared, seen.head, readable=readable)
+    _check_preconditions(declared, head, readable=readable)
     if declared.plan.size == 0:
-        return await _write_empty(bucket, declared, seen.head)
+        return await _write_empty(bucket, declared, head)
     if declared.plan.size <= bucket.put_max_size and declared.recheck < CLOSER_LOOK:
-        if seen.head is None:
+        if head is None:
             return await _one_put(bucket, declared, IfAbsent())
         if readable:
-            return await _one_put(bucket, declared, IfMatch(etag=seen.head.etag))
+            return await _one_put(bucket, declared, IfMatch(etag=head.etag))
     if declared.conditional and declared.recheck >= CLOSER_LOOK and declared.plan.size <= bucket.put_max_size:
         raise problem(
             "precondition_failed", f"{declared.name} keeps changing while it is uploaded under a precondition"
@@ -71,7 +60,10 @@ async def decide(bucket: Bucket, declared: Declared, seen: Looked, *, page: int)
             "this store lets several conditional completions win at once, so if_absent and if_match are only kept "
             f"for files of up to {bucket.put_max_size} bytes",
         )
-    return await _multipart(bucket, declared, page)
+    try:
+        return await _multipart(bucket, declared, page)
+    except FoundPublished:
+        return await decide(bucket, declared, await bucket.store.head(declared.key), page=page)
 
 
 def exists(bucket: Bucket, caller: Caller, name: Name, head: Head, content: Content) -> Exists:

@@ -10,22 +10,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from putgate_storage.errors import StoreError
 from putgate_storage.store import Head, Store
 
 NAMES_PER_PAGE = 100
 """One page of LIST is spent per so many names, at most; what it did not reach is looked at by HEAD."""
 
 
-async def look(store: Store, key: str) -> Head | None:
-    return await store.head(key)
-
-
 async def look_many(store: Store, keys: Sequence[str]) -> dict[str, Head | None]:
-    """What is at each key. Keys are distinct; one key costs a HEAD, many a LIST and a HEAD per key that exists."""
+    """What is at each key. Keys are distinct; one key costs a HEAD, many a LIST and a HEAD per key that exists.
+
+    A key whose HEAD failed is left out. Raises `StoreError` where the LIST failed.
+    """
     absent = await _absent(store, sorted(keys)) if len(keys) > 1 else set()
     unknown = [key for key in keys if key not in absent]
-    heads = await asyncio.gather(*(store.head(key) for key in unknown))
-    return dict.fromkeys(absent, None) | dict(zip(unknown, heads, strict=True))
+    heads = await asyncio.gather(*(store.head(key) for key in unknown), return_exceptions=True)
+    seen: dict[str, Head | None] = dict.fromkeys(absent)
+    for key, head in zip(unknown, heads, strict=True):
+        if isinstance(head, BaseException) and not isinstance(head, StoreError):
+            raise head
+        if not isinstance(head, StoreError):
+            seen[key] = head
+    return seen
 
 
 async def _absent(store: Store, keys: Sequence[str]) -> set[str]:

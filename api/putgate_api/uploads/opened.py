@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from putgate_api.auth.access import require
 from putgate_api.auth.caller import Caller
-from putgate_api.records.sessions import Kept, Session, session_id
+from putgate_api.records.sessions import Kept, Session, SessionOf
 from putgate_api.upload_id import UploadToken
 from putgate_api.uploads.bucket import Bucket
 from putgate_protocol.parts import PartPlan
@@ -34,9 +34,15 @@ def open_upload_id(bucket: Bucket, caller: Caller, upload_id: str) -> Opened:
         token=token,
         key=key,
         plan=PartPlan(size=token.size, part_size=token.part_size),
-        session_id=session_id(
-            owner=token.owner, key=key, name=token.name, file_hash=token.file_hash, part_size=token.part_size
-        ),
+        session_id=SessionOf(
+            owner=token.owner,
+            key=key,
+            name=token.name,
+            file_hash=token.file_hash,
+            part_size=token.part_size,
+            if_absent=token.if_absent,
+            if_match=token.if_match,
+        ).id,
     )
 
 

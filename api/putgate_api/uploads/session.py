@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
 
-from putgate_api.records.sessions import Kept, Session, session_id
+from putgate_api.records.sessions import Kept, Session, SessionOf
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.declared import Declared
-from putgate_api.uploads.ending import drop_session
-from putgate_api.uploads.orphans import drop_orphans
+from putgate_api.uploads.ending import drop_session, drop_upload
+from putgate_api.uploads.orphans import busy, drop_orphans
 from putgate_protocol.messages.base import HeldPart
 from putgate_protocol.parts import PartPlan
-from putgate_protocol.problems import Problem, problem
+from putgate_protocol.problems import Problem
 from putgate_storage.errors import StoreError, Transient
 from putgate_storage.store import ObjectHeaders, StoredPart, StoreUpload
 
@@ -39,30 +39,33 @@ class OpenSession:
     held: tuple[HeldPart, ...]
 
 
+class FoundPublished(Exception):
+    """The session's upload has been published meanwhile: the name has to be looked at again."""
+
+
 async def open_session(bucket: Bucket, declared: Declared) -> OpenSession:
-    """Resume or begin. Raises `upload_busy` while another holder is at work, `store_unavailable` through storage."""
-    wanted = session_id(
+    """Resume or begin. Raises `FoundPublished`; `upload_busy` while another holder is at work; `StoreError`."""
+    wanted = SessionOf(
         owner=declared.caller.owner,
         key=declared.key,
         name=declared.name,
         file_hash=declared.file_hash,
         part_size=declared.plan.part_size,
-    )
+        if_absent=declared.if_absent,
+        if_match=declared.if_match,
+    ).id
     for look in range(_LOOKS):
         if look:
             await asyncio.sleep(_PAUSE)
-        kept = await bucket.sessions.get(declared.caller.owner, wanted)
-        if kept is None:
-            opened = await _begin(bucket, declared, wanted)
-        else:
-            opened = await _go_on(bucket, declared, kept)
+        async with bucket.sessions.alone(declared.caller.owner, wanted):
+            kept = await bucket.sessions.get(declared.caller.owner, wanted)
+            if kept is None:
+                opened = await _begin(bucket, declared, wanted)
+            else:
+                opened = await _go_on(bucket, declared, kept)
         if opened is not None:
             return opened
     raise busy(declared.name.encoded)
-
-
-def busy(name: str) -> Problem:
-    return problem("upload_busy", f"another call is at work on the upload of {name}", retry_after=1)
 
 
 def store_upload(session: Session) -> StoreUpload:
@@ -95,16 +98,19 @@ async def _go_on(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession 
         case "creating":
             return await _begin_again(bucket, declared, kept) if kept.lapsed() else None
         case "completing":
-            # The name does not carry this upload's nonce, or initiate would have answered `exists`.
-            if kept.lapsed():
-                await bucket.sessions.move(kept, state="open", holder="")
-                return None
-            raise busy(declared.name.encoded)
+            if Content.published(await bucket.store.head(session.key), session.nonce):
+                await bucket.sessions.move(kept, state="done", holder="")
+                raise FoundPublished
+            if not kept.lapsed():
+                raise busy(declared.name.encoded, kept.remaining())
+            await bucket.sessions.move(kept, state="open", holder="")
+            return None
         case "aborting":
             if not kept.lapsed():
-                raise busy(declared.name.encoded)
-            if (taken := await bucket.sessions.move(kept, holder=bucket.random_hex(8))) is not None:
-                await drop_session(bucket, taken)
+                raise busy(declared.name.encoded, kept.remaining())
+            taken = await bucket.sessions.move(kept, holder=bucket.random_hex(8))
+            if taken is not None and not await drop_session(bucket, taken):
+                raise FoundPublished
             return None
         case "done":
             return await _begin_again(bucket, declared, kept)
@@ -119,11 +125,13 @@ async def _resume(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession
         # The store's own rule drops such uploads; begin another before it does.
         opened = await _begin_again(bucket, declared, kept)
         if opened is not None:
-            await bucket.store.abort(upload)
+            await drop_upload(bucket, session)
         return opened
     stored = await bucket.store.list_parts(upload)
     if stored is None:
         return await _begin_again(bucket, declared, kept)
+    # The record is nothing without its part hashes; writing them again heals one that has lost them.
+    await bucket.parts.write(session, declared.parts)
     if (extended := await extend(bucket, kept)) is None:
         return None
     return OpenSession(kept=extended, upload=upload, held=held_parts(declared.plan, tuple(stored)))
@@ -152,7 +160,11 @@ async def _begin_again(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSe
     if taken is None:
         return None
     if old.state == "creating":
-        await drop_orphans(bucket, old)
+        try:
+            await drop_orphans(bucket, old)
+        except Problem:
+            await bucket.sessions.move(taken, holder="")
+            raise
     return await _create(bucket, declared, taken)
 
 
@@ -161,7 +173,7 @@ async def _create(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession
     session = kept.session
     content = declared.content(session.nonce)
     headers = ObjectHeaders(
-        content_type=session.content_type or declared.content_type,
+        content_type=declared.content_type,
         metadata={**declared.metadata, **content.metadata()},
     )
     try:
@@ -171,7 +183,9 @@ async def _create(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession
         if isinstance(error, Transient):
             await bucket.sessions.move(kept, holder="")
         raise
-    opened = await bucket.sessions.move(kept, state="open", store_upload_id=upload.upload_id, holder="")
+    opened = await bucket.sessions.move(
+        kept, state="open", store_upload_id=upload.upload_id, holder="", created=bucket.now()
+    )
     if opened is None:
         await bucket.store.abort(upload)
         return None
@@ -192,22 +206,11 @@ def _fresh(bucket: Bucket, declared: Declared, wanted: str) -> Session:
         created=now,
         expires=now + min(bucket.limits.session_ttl, bucket.limits.abandon_after),
         holder=bucket.random_hex(8),
-        content_type=declared.content_type,
     )
 
 
 def _changes(fresh: Session) -> dict[str, object]:
     return {
         name: getattr(fresh, name)
-        for name in ("nonce", "state", "created", "expires", "holder", "content_type", "store_upload_id", "version")
+        for name in ("nonce", "state", "created", "expires", "holder", "store_upload_id", "version")
     }
-
-
-def session_content(session: Session) -> Content:
-    return Content(
-        nonce=session.nonce,
-        file_hash=session.file_hash,
-        size=session.size,
-        part_size=session.part_size,
-        owner=session.owner,
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from putgate_api.auth.caller import Caller
 from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, Bucket
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
-from putgate_api.uploads.session import busy, extend, store_upload
+from putgate_api.uploads.orphans import busy
+from putgate_api.uploads.session import extend, store_upload
 from putgate_api.uploads.signing import sign_parts
 from putgate_protocol.messages.sign import SignAnswer, SignRequest
 from putgate_protocol.problems import problem

@@ -21,18 +21,21 @@ async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> Stat
         raise gone(opened)
     session = kept.session
     held: tuple[HeldPart, ...] = ()
-    if session.state == "done":
+    if done := session.state == "done":
         held = _all_parts(opened)
     else:
         check_not_expired(bucket, opened, session)
         if session.state != "creating":
             stored = await bucket.store.list_parts(store_upload(session))
-            if stored is None:
+            if stored is not None:
+                held = held_parts(opened.plan, tuple(stored))
+            elif Content.published(await bucket.store.head(opened.key), session.nonce):
+                done, held = True, _all_parts(opened)
+            else:
                 raise gone(opened)
-            held = held_parts(opened.plan, tuple(stored))
     return StatusAnswer(
         upload_id=request.upload_id,
-        status="done" if session.state == "done" else "open",
+        status="done" if done else "open",
         expires_at=session.expires,
         expires_in=seconds_until(session.expires, bucket.now()),
         size=session.size,
@@ -42,9 +45,7 @@ async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> Stat
 
 
 async def _status_of_put(bucket: Bucket, opened: Opened, upload_id: str) -> StatusAnswer:
-    head = await bucket.store.head(opened.key)
-    content = None if head is None else Content.of(head)
-    done = content is not None and content.nonce == opened.token.nonce
+    done = Content.published(await bucket.store.head(opened.key), opened.token.nonce)
     return StatusAnswer(
         upload_id=upload_id,
         status="done" if done else "open",

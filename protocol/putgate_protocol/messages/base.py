@@ -37,7 +37,8 @@ Timestamp = Annotated[datetime, Field(strict=False), PlainSerializer(_rfc3339, w
 HexHash = Annotated[str, Field(min_length=64, max_length=64)]
 Md5Text = Annotated[str, Field(min_length=24, max_length=24)]
 UploadIdText = Annotated[str, Field(min_length=1, max_length=8192)]
-NameText = Annotated[str, Field(max_length=4096)]
+NameText = Annotated[str, Field(max_length=64 * 1024)]
+"""Longer than any name, so that the rule on names answers, with its own code."""
 Size = Annotated[int, Field(ge=-MAX_SIZE, le=MAX_SIZE)]
 PartNumber = Annotated[int, Field(ge=-MAX_SIZE, le=MAX_SIZE)]
 VersionText = Annotated[str, Field(min_length=1, max_length=256)]
