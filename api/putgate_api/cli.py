@@ -39,7 +39,7 @@ config_option = click.option(
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 fine, 2 settings cannot be used, 3 the store or bucket must not serve, 4 the store failed."
+    epilog="Exit codes: 0 fine, 2 settings cannot be used, 3 the store or bucket must not serve, 4 the store failed.",
 )
 @click.version_option(package_name="putgate")
 def main() -> None:

@@ -88,7 +88,7 @@ def _reason(error: StoreError) -> str:
 
 
 def _check_tier(report: ProbeReport) -> None:
-    if not report.tier_conclusive:
+    if not report.conclusive:
         raise Transient("the store did not answer all of the probe", code="ProbeInconclusive")
     if report.tier != "sha256":
         raise Unfit(

@@ -68,7 +68,8 @@ class Rules:
         if not directory and (path in self._own or (self._aside is not None and path.startswith(self._aside))):
             return False
         if self._spec is not None:
-            text = os.fsdecode(path)
+            # Patterns have no line feed, and the expressions made of them stop at one; no path holds a NUL.
+            text = os.fsdecode(path).replace("\n", "\0")
             said = self._spec.check_file(f"{text}/" if directory else text).include
             if said is not None:
                 return not said

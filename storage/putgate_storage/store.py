@@ -142,7 +142,7 @@ class SignedRequest:
     """A request to be sent exactly as it stands, by somebody who holds no credentials."""
 
     method: str
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str]
     expires_at: datetime
 

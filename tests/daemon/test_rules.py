@@ -81,6 +81,12 @@ def test_any_name_gets_an_answer(name: bytes) -> None:
     assert Rules(["*"]).wanted(name) is False
 
 
+@pytest.mark.parametrize("name", [b"\n", b"a\n", b"\na", b"a\nb.log"])
+def test_a_line_feed_is_a_character_like_any_other(name: bytes) -> None:
+    assert not Rules(["*"]).wanted(name)
+    assert Rules(["*.log"]).wanted(name) is not name.endswith(b".log")
+
+
 def test_a_bad_pattern_is_an_error() -> None:
     with pytest.raises(RuleError, match="rules"):
         Rules(["!"])

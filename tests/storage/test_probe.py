@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import pytest
@@ -22,6 +22,7 @@ from putgate_storage.store import (
     Condition,
     FinishedPart,
     ObjectHeaders,
+    Page,
     SignedRequest,
     Store,
     StoredPart,
@@ -249,10 +250,60 @@ async def test_a_5xx_is_inconclusive_and_grants_nothing() -> None:
     verdicts = not_passed(report)
     assert set(verdicts.values()) == {"inconclusive"}
     assert Check.PUT_ACCEPTED in verdicts
-    assert not report.conclusive
+    assert report.conclusive
     assert report.tier == "sha256"
     assert report.tier_conclusive
     assert not report.commit_by_put
+
+
+class Racing503(MemoryStore):
+    async def send(self, request: SignedRequest, body: bytes, extra: Mapping[str, str] | None = None) -> int:
+        return 503 if "/race-" in request.url else await super().send(request, body, extra)
+
+
+async def test_without_an_answer_on_conditional_puts_nothing_may_begin() -> None:
+    store = Racing503()
+    report = await probe(store, "", store)
+    assert report.tier_conclusive
+    assert not report.conclusive
+
+
+class Denied(MemoryStore):
+    """Its credentials are withdrawn in the middle of the probe."""
+
+    async def list_parts(self, upload: StoreUpload) -> list[StoredPart] | None:
+        raise Permanent("no right", code="AccessDenied")
+
+
+async def test_a_store_that_does_not_serve_us_says_nothing_of_what_it_enforces() -> None:
+    store = Denied()
+    with pytest.raises(Permanent, match="no right"):
+        await probe(store, "", store)
+
+
+class Slow(MemoryStore):
+    """Answers nothing, and cannot be cleaned either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def send(self, request: SignedRequest, body: bytes, extra: Mapping[str, str] | None = None) -> int:
+        self.asked.set()
+        await asyncio.Event().wait()
+        return 0
+
+    async def list(self, prefix: str, **_: Any) -> Page:
+        raise Transient("down", code="Down")
+
+
+async def test_a_probe_that_is_cancelled_ends_as_cancelled() -> None:
+    store = Slow()
+    task = asyncio.create_task(probe(store, "", store))
+    await store.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_store_that_is_not_there_is_inconclusive_or_transient(s3_settings: S3, prefix: str) -> None:

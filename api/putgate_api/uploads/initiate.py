@@ -108,7 +108,9 @@ async def _write_empty(bucket: Bucket, declared: Declared, head: Head | None) ->
     try:
         await bucket.store.put_small(declared.key, b"", headers=_object_headers(declared, content), condition=condition)
     except ConditionFailed:
-        raise problem("precondition_failed", f"{declared.name} was written by somebody else meanwhile") from None
+        # It may be our own write that was in the way, if its answer was lost; the look below tells.
+        if not Content.published(await bucket.store.head(declared.key), content.nonce):
+            raise problem("precondition_failed", f"{declared.name} was written by somebody else meanwhile") from None
     except Unsupported:
         raise problem("precondition_unsupported", "this store has no conditional writes") from None
     written = await bucket.store.head(declared.key)

@@ -28,6 +28,8 @@ from putgate_storage.store import (
 T = TypeVar("T")
 
 LIFE = timedelta(minutes=1)
+_CLEAN_ROUNDS = 10
+
 LONG_AGO = timedelta(hours=1)
 """How long ago an expired URL was signed: past its life, whatever the two clocks."""
 
@@ -94,9 +96,9 @@ class Bench:
         return await self._expired.sign_put(_put(key, body, None, None), LIFE)
 
     async def send(self, request: SignedRequest, body: bytes, extra: Mapping[str, str] | None = None) -> int:
-        """The status; a 5xx or 429 is no answer. Raises `Transient`."""
+        """The status; a 5xx or 429 is no answer, but for 501, which is a definite no. Raises `Transient`."""
         status = await self.sender.send(request, body, extra)
-        if status >= 500 or status in (408, 429):
+        if (status >= 500 and status != 501) or status in (408, 429):
             raise Transient(f"the store answered {status}", code=str(status))
         return status
 
@@ -136,9 +138,12 @@ class Bench:
             uploads += [each.upload for each in await self.store.list_uploads(self.base)]
         for upload in dict.fromkeys(uploads):
             await self.store.abort(upload)
-        while page := (await self.store.list(self.base)).entries:
+        for _ in range(_CLEAN_ROUNDS):
+            if not (page := (await self.store.list(self.base)).entries):
+                return
             for entry in page:
                 await self.store.delete(entry.key)
+        raise Transient("the store still lists keys of the probe that were deleted", code="CleanIncomplete")
 
 
 async def together(*calls: Awaitable[T]) -> list[T]:

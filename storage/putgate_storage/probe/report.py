@@ -170,8 +170,10 @@ class ProbeReport:
 
     @property
     def conclusive(self) -> bool:
-        """Whether every row has an answer."""
-        return all(row.verdict != "inconclusive" for row in self.rows)
+        """Whether the tier is an answer, and conditional PUTs are, on which records rest. Where not, probe again."""
+        conditional = (Check.PUT_IF_ABSENT, Check.PUT_IF_MATCH)
+        verdicts = [row.verdict for row in self.rows if row.check in conditional]
+        return self.tier_conclusive and "inconclusive" not in verdicts
 
     @property
     def tier_conclusive(self) -> bool:

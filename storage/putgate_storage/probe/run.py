@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from putgate_storage.errors import StoreError, Transient, Unsupported
+from putgate_storage.errors import Refused, StoreError, Transient, Unsupported
 from putgate_storage.probe import canaries
-from putgate_storage.probe.bench import Answer, Bench, inconclusive, outcome
+from putgate_storage.probe.bench import Answer, Bench, inconclusive, outcome, together
 from putgate_storage.probe.canaries import Canary
 from putgate_storage.probe.report import Check, ProbeReport, Row
 from putgate_storage.probe.sender import Sender
-from putgate_storage.store import Probeable, Store
+from putgate_storage.store import ListsUploads, Probeable, Store
 
 FOLDER = ".putgate/v1/probe/"
 
 _ROW_TIMEOUT = 30.0
 """Seconds. A row that takes longer is inconclusive; a healthy store answers the slowest in two."""
+
+_CLEAN_TIMEOUT = 10.0
+"""Seconds for cleaning up after a failure; what is left then, a later run finds."""
 
 _LEFT_BEHIND = timedelta(hours=1)
 """The age at which another run's keys are surely nobody's any more."""
@@ -62,19 +66,24 @@ _ROWS: Mapping[Check, Canary] = {
 async def probe(store: Store, prefix: str, sender: Sender) -> ProbeReport:
     """What `store` enforces, seen with throw-away keys below `prefix`. All rows run side by side.
 
-    Raises `Unsupported` for a driver that is not `Probeable`, and any `StoreError` of cleaning up: keys that stay
-    would be the admin's to find. Cancelled, it still cleans up.
+    Raises `Unsupported` for a driver that is not `Probeable`; `Permanent` where the store does not serve us at all,
+    which says nothing of what it enforces; and any `StoreError` of cleaning up: keys that stay would be the admin's
+    to find. Cancelled, it still cleans up.
     """
     if not isinstance(store, Probeable):
         raise Unsupported("this driver cannot be probed", code="NotProbeable")
     bench = Bench(store, sender, f"{prefix}{FOLDER}{secrets.token_hex(8)}/")
     try:
         answers = {check: await _answer(bench, canary) for check, canary in _FIRST.items()}
-        async with asyncio.TaskGroup() as group:
-            tasks = {check: group.create_task(_answer(bench, canary)) for check, canary in _ROWS.items()}
-        answers |= {check: task.result() for check, task in tasks.items()}
-    finally:
-        await bench.clean()
+        rows = await together(*(_answer(bench, canary) for canary in _ROWS.values()))
+        answers |= dict(zip(_ROWS, rows, strict=True))
+    except BaseException:
+        # What ends the probe is the news; that cleaning up failed as well must not take its place.
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_CLEAN_TIMEOUT):
+                await bench.clean()
+        raise
+    await bench.clean()
     await _clean_left_behind(store, prefix)
     return _report(answers, store.now())
 
@@ -85,19 +94,21 @@ async def _answer(bench: Bench, canary: Canary) -> Answer:
             return await canary(bench)
     except TimeoutError:
         return inconclusive(f"no end after {_ROW_TIMEOUT:g} s")
-    except StoreError as error:
+    except (Refused, Transient, Unsupported) as error:
         return outcome(error)
 
 
 async def _clean_left_behind(store: Store, prefix: str) -> None:
-    """Keys of runs that were killed; a store that fails here for a moment has been probed all the same."""
-    try:
-        page = await store.list(f"{prefix}{FOLDER}")
-        for entry in page.entries:
-            if entry.modified < store.now() - _LEFT_BEHIND:
+    """Keys and uploads of runs that were killed; a store that fails here has been probed all the same."""
+    old = store.now() - _LEFT_BEHIND
+    with contextlib.suppress(StoreError):
+        for entry in (await store.list(f"{prefix}{FOLDER}")).entries:
+            if entry.modified < old:
                 await store.delete(entry.key)
-    except Transient:
-        return
+        if isinstance(store, ListsUploads):
+            for found in await store.list_uploads(f"{prefix}{FOLDER}"):
+                if found.initiated is not None and found.initiated < old:
+                    await store.abort(found.upload)
 
 
 def _report(answers: Mapping[Check, Answer], now: datetime) -> ProbeReport:

@@ -10,6 +10,7 @@ import aiohttp
 from yarl import URL
 
 from putgate_storage.errors import Transient
+from putgate_storage.one_request import OneRequest
 from putgate_storage.store import SignedRequest
 
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
@@ -30,7 +31,7 @@ class HttpSender:
     """Exactly the request's method, URL and headers: nothing re-encoded, nothing added."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
-        self._http = http
+        self._http = OneRequest(http)
 
     async def send(self, request: SignedRequest, body: bytes, extra: Mapping[str, str] | None = None) -> int:
         try:
@@ -41,11 +42,10 @@ class HttpSender:
                 # Of known length, and without aiohttp's warning about large bytes.
                 data=io.BytesIO(body),
                 skip_auto_headers=_AUTOMATIC,
-                allow_redirects=False,
                 timeout=_TIMEOUT,
             ) as answer:
                 await answer.read()
-                return answer.status
+                return int(answer.status)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             name = type(error).__name__
             raise Transient(f"no answer to a signed {request.method}: {name}", code=name) from None

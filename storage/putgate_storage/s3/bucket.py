@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, cast
 from putgate_storage.errors import Refused
 from putgate_storage.s3.calls import Calls
 from putgate_storage.s3.errors import Absent
-from putgate_storage.s3.lifecycle import same_rule, with_rule
+from putgate_storage.s3.lifecycle import SeenXml, same_rule, settings_known_to, unknown_settings, with_rule
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.literals import BucketLocationConstraintType
-    from types_aiobotocore_s3.type_defs import CreateBucketRequestTypeDef, LifecycleRuleOutputTypeDef
+    from types_aiobotocore_s3.type_defs import (
+        CreateBucketRequestTypeDef,
+        GetBucketLifecycleConfigurationOutputTypeDef,
+        PutBucketLifecycleConfigurationRequestTypeDef,
+    )
 
 
 class Bucket:
@@ -23,6 +27,9 @@ class Bucket:
         self._call = call
         self._name = name
         self._location = location
+        self._seen = SeenXml()
+        self._known = settings_known_to(client.meta.service_model)
+        client.meta.events.register("before-parse.s3.GetBucketLifecycleConfiguration", self._seen)
 
     async def exists(self) -> bool:
         try:
@@ -47,26 +54,36 @@ class Bucket:
             raise
 
     async def ensure_abort_rule(self, rule_id: str, prefix: str, days: int) -> None:
-        wanted = with_rule(await self._rules(), rule_id, prefix, days)
+        standing = await self._lifecycle()
+        wanted = with_rule(standing.get("Rules", []), rule_id, prefix, days)
         if wanted is None:
             return
+        if standing.get("Rules") and (unknown := unknown_settings(self._seen.xml, self._known)):
+            raise Refused(
+                f"the bucket's lifecycle has settings that would be lost by writing it ({', '.join(unknown)}); "
+                f"add a rule that aborts incomplete uploads below {prefix!r} after {days} days by hand",
+                code="LifecycleForeign",
+            )
+        request: PutBucketLifecycleConfigurationRequestTypeDef = {
+            "Bucket": self._name,
+            "LifecycleConfiguration": {"Rules": wanted},
+        }
+        if "TransitionDefaultMinimumObjectSize" in standing:
+            request["TransitionDefaultMinimumObjectSize"] = standing["TransitionDefaultMinimumObjectSize"]
         await self._call(
-            "PutBucketLifecycleConfiguration",
-            prefix,
-            self._client.put_bucket_lifecycle_configuration(
-                Bucket=self._name, LifecycleConfiguration={"Rules": wanted}
-            ),
+            "PutBucketLifecycleConfiguration", prefix, self._client.put_bucket_lifecycle_configuration(**request)
         )
-        if not any(same_rule(rule, rule_id, prefix, days) for rule in await self._rules()):
+        kept = (await self._lifecycle()).get("Rules", [])
+        if not any(same_rule(rule, rule_id, prefix, days) for rule in kept):
             raise Refused(f"the store did not keep the lifecycle rule {rule_id!r}", code="LifecycleNotKept")
 
-    async def _rules(self) -> list[LifecycleRuleOutputTypeDef]:
+    async def _lifecycle(self) -> GetBucketLifecycleConfigurationOutputTypeDef:
+        """What stands; without rules where there are none."""
         try:
-            answer = await self._call(
+            return await self._call(
                 "GetBucketLifecycleConfiguration",
                 "",
                 self._client.get_bucket_lifecycle_configuration(Bucket=self._name),
             )
         except Absent:
-            return []
-        return answer.get("Rules", [])
+            return cast("GetBucketLifecycleConfigurationOutputTypeDef", {})

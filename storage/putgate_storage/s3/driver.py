@@ -33,6 +33,7 @@ from putgate_storage.s3.headers import (
     condition_parameters,
     unquoted,
 )
+from putgate_storage.s3.http import OneRequestSession, never_redirect
 from putgate_storage.s3.presign import Presigner
 from putgate_storage.s3.providers import profile, style
 from putgate_storage.s3.sigv4 import Signer
@@ -93,6 +94,7 @@ async def open_store(settings: S3, *, clock: Clock = utc_now) -> S3Store:
             config=_config(chosen.lower()),
         )
     )
+    never_redirect(client)
     dialled = settings.endpoint or client.meta.endpoint_url
     return S3Store(
         client=client,
@@ -116,6 +118,7 @@ def _config(addressing: str) -> AioConfig:
         response_checksum_validation="when_required",
         signature_version="s3v4",
         s3={"addressing_style": addressing},
+        http_session_cls=OneRequestSession,
     )
 
 

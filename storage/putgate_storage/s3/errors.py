@@ -29,7 +29,32 @@ from putgate_storage.errors import ConditionFailed, Permanent, Refused, StoreErr
 LIBRARY_ERRORS = (ClientError, BotoCoreError, ResponseParserError, aiohttp.ClientError, asyncio.TimeoutError, OSError)
 """Everything that a call through aiobotocore raises when the store or the way to it fails."""
 
-_ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "NotFound", "404", "NoSuchLifecycleConfiguration"})
+_NO_BODY = frozenset({"NotFound", "404", "NoSuchKey"})
+_ABSENT: Mapping[str, frozenset[str]] = {
+    "HeadObject": _NO_BODY,
+    "HeadBucket": _NO_BODY | {"NoSuchBucket"},
+    "GetObject": frozenset({"NoSuchKey"}),
+    "DeleteObject": frozenset({"NoSuchKey"}),
+    "PutObject": frozenset({"NoSuchKey"}),
+    "ListParts": frozenset({"NoSuchUpload"}),
+    "AbortMultipartUpload": frozenset({"NoSuchUpload"}),
+    "CompleteMultipartUpload": frozenset({"NoSuchUpload", "NoSuchKey"}),
+    "GetBucketLifecycleConfiguration": frozenset({"NoSuchLifecycleConfiguration"}),
+}
+"""What says that a thing is not there, by operation. Any other 404 may be a proxy's on the way, and says nothing."""
+
+_REFUSED = frozenset(
+    {
+        "InvalidPart",
+        "InvalidPartOrder",
+        "EntityTooSmall",
+        "EntityTooLarge",
+        "MalformedXML",
+        "InvalidArgument",
+        "InvalidRequest",
+        "BadDigest",
+    }
+)
 _TRANSIENT = frozenset(
     {
         "SlowDown",
@@ -83,7 +108,7 @@ def translate(error: Exception, operation: str, key: str, *, conditional: bool) 
         return _answered(error.response, operation, key, conditional=conditional)
     name = type(error).__name__
     what = f"{operation} {key!r}: {name}"
-    if isinstance(error, SSLError):
+    if isinstance(error, SSLError) and isinstance(error.kwargs.get("error"), aiohttp.ClientConnectorCertificateError):
         return Permanent(f"{what}: no TLS connection; is the certificate trusted (ca_bundle)?", code=name)
     if isinstance(error, BotoCoreError) and not isinstance(error, _UNREACHABLE):
         return Permanent(what, code=name)
@@ -99,14 +124,18 @@ def _answered(response: Mapping[str, Any], operation: str, key: str, *, conditio
         return Transient(what, code=code, delay=_delay(metadata.get("HTTPHeaders", {})))
     if code in _UNSUPPORTED or status == 501:
         return Unsupported(what, code=code)
-    if status >= 500:
-        return Transient(what, code=code, delay=_delay(metadata.get("HTTPHeaders", {})))
+    # The codes come before the status: an error in the body of a 200 is given the status 500 by the library.
     if status == 412 or code == "PreconditionFailed" or (status == 409 and conditional):
         return ConditionFailed(what, code=code)
-    if code in _ABSENT:
+    if code in _ABSENT.get(operation, ()):
         return Absent(what, code=code)
-    if code in _PERMANENT or status in (301, 307, 401, 403):
+    if code in _PERMANENT or status in (301, 302, 308, 401, 403):
         return Permanent(what, code=code)
+    if code in _REFUSED:
+        return Refused(what, code=code)
+    # AWS answers 307 for a bucket that was just made.
+    if status >= 500 or status in (307, 404):
+        return Transient(what, code=code, delay=_delay(metadata.get("HTTPHeaders", {})))
     return Refused(what, code=code)
 
 

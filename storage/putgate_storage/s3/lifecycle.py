@@ -1,9 +1,14 @@
-"""One lifecycle rule among others: ours is recognised by its id, every other rule stays as it is. Pure."""
+"""One lifecycle rule among others: ours is recognised by its id, every other rule stays as it is. Pure.
+
+A bucket's rules are written as a whole. What the library does not know of them would be lost on the way, so the
+answer's own XML is compared with what it knows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import LifecycleRuleOutputTypeDef, LifecycleRuleUnionTypeDef
@@ -39,3 +44,40 @@ def with_rule(
 
 def _prefix(rule: LifecycleRuleOutputTypeDef) -> str:
     return rule.get("Filter", {}).get("Prefix") or rule.get("Prefix") or ""
+
+
+class SeenXml:
+    """A botocore handler that keeps the body of the last answer that it was told of."""
+
+    def __init__(self) -> None:
+        self.xml = b""
+
+    def __call__(self, response_dict: Mapping[str, Any], **_: object) -> None:
+        self.xml = response_dict["body"]
+
+
+def unknown_settings(xml: bytes, known: frozenset[str]) -> list[str]:
+    """The names of elements that the library would drop."""
+    if not xml.strip():
+        return []
+    names = {element.tag.rpartition("}")[2] for element in ET.fromstring(xml).iter()}  # noqa: S314 - as above
+    return sorted(names - known)
+
+
+def settings_known_to(model: Any) -> frozenset[str]:
+    """The XML names of everything that botocore's model has of a lifecycle configuration."""
+    shape = model.operation_model("PutBucketLifecycleConfiguration").input_shape.members["LifecycleConfiguration"]
+    names = {"LifecycleConfiguration"}
+    _collect(shape, names)
+    return frozenset(names)
+
+
+def _collect(shape: Any, names: set[str]) -> None:
+    if shape.type_name == "list":
+        _collect(shape.member, names)
+    elif shape.type_name == "structure":
+        for name, member in shape.members.items():
+            names.add(member.serialization.get("name", name))
+            if member.type_name == "list":
+                names.add(member.member.serialization.get("name", name))
+            _collect(member, names)

@@ -139,9 +139,9 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    query: str
+    query: str = field(repr=False)
     to_sign: str
-    key: bytes
+    key: bytes = field(repr=False)
     expires_at: datetime
 
     def signature(self, canonical: str) -> str:
@@ -199,8 +199,8 @@ class _PartSigner:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
     prepared: _Prepared
-    url: str
-    canonical: str
+    url: str = field(repr=False)
+    canonical: str = field(repr=False)
     host_line: str
     tail: str
 

@@ -1,0 +1,170 @@
+"""Answers that are not the store's, or not what they seem: of proxies, of redirects, of connections that die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from putgate_protocol.settings.api import S3
+from putgate_storage.errors import ConditionFailed, Permanent, Refused, StoreError, Transient
+from putgate_storage.s3.driver import S3Store, open_store
+from putgate_storage.store import FinishedPart, IfAbsent, StoreUpload
+
+UPLOAD = StoreUpload(key="k", upload_id="u")
+ABORT_RULE = (
+    b"<AbortIncompleteMultipartUpload><DaysAfterInitiation>3</DaysAfterInitiation></AbortIncompleteMultipartUpload>"
+)
+
+
+def http(status: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def error(code: str) -> bytes:
+    return b"<Error><Code>%b</Code><Message>m</Message></Error>" % code.encode()
+
+
+@dataclass
+class Canned:
+    """Answers each request in turn; None ends the connection instead. Keeps what it was sent."""
+
+    answers: list[bytes | None] = field(default_factory=list)
+    requests: list[bytes] = field(default_factory=list)
+    port: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(
+                    (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+                )
+                if b"expect: 100-continue" in head.lower():
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.requests.append(head + await reader.readexactly(length))
+                answer = self.answers.pop(0) if self.answers else http("500 Unexpected")
+                if answer is None:
+                    return
+                writer.write(answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def canned() -> AsyncIterator[Canned]:
+    served = Canned()
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    served.port = server.sockets[0].getsockname()[1]
+    yield served
+    server.close()
+
+
+@pytest.fixture
+async def store(canned: Canned, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Store]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "session-token")
+    opened = await open_store(S3(bucket="bucket", endpoint=f"http://127.0.0.1:{canned.port}"))
+    yield opened
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"])
+async def test_no_redirect_is_followed(canned: Canned, store: S3Store, status: str) -> None:
+    canned.answers = [http(status, b"", f"Location: http://127.0.0.1:{canned.port}/elsewhere")]
+    with pytest.raises((Permanent, Transient)):
+        await store.put_small("k", b"secret content")
+    assert len(canned.requests) == 1
+
+
+async def test_the_region_that_an_error_names_is_not_tried(canned: Canned, store: S3Store) -> None:
+    body = b"<Error><Code>PermanentRedirect</Code><Endpoint>127.0.0.1</Endpoint></Error>"
+    canned.answers = [http("301 Moved", body, "x-amz-bucket-region: eu-west-1")]
+    with pytest.raises(Permanent):
+        await store.put_small("k", b"content")
+    assert len(canned.requests) == 1
+
+
+async def test_a_lost_answer_is_not_asked_for_again(canned: Canned, store: S3Store) -> None:
+    """On a connection that has been used before: aiohttp by itself would send the write a second time."""
+    canned.answers = [
+        http("200 OK", b"", 'ETag: "e"'),
+        None,
+        http("412 Precondition Failed", error("PreconditionFailed")),
+    ]
+    await store.put_small("k", b"first")
+    with pytest.raises(Transient):
+        await store.put_small("k", b"second", condition=IfAbsent())
+    assert len(canned.requests) == 2
+
+
+PROXY_404 = (http("404 Not Found"), http("404 Not Found", b"<html>no such route</html>", "Content-Type: text/html"))
+CALLS: dict[str, Callable[[S3Store], Awaitable[object]]] = {
+    "list_parts": lambda store: store.list_parts(UPLOAD),
+    "get_small": lambda store: store.get_small("k", 100),
+    "delete": lambda store: store.delete("k"),
+    "abort": lambda store: store.abort(UPLOAD),
+    "complete": lambda store: store.complete(UPLOAD, [FinishedPart(number=1, etag="e")]),
+    "list": lambda store: store.list("p"),
+    "list_uploads": lambda store: store.list_uploads("p"),
+    "ensure_abort_rule": lambda store: store.ensure_abort_rule("rule", "", 7),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("answer", PROXY_404, ids=["bare", "html"])
+async def test_a_404_that_is_not_the_stores_says_nothing(
+    canned: Canned, store: S3Store, call: str, answer: bytes
+) -> None:
+    canned.answers = [answer]
+    with pytest.raises(Transient):
+        await CALLS[call](store)
+    assert len(canned.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("PreconditionFailed", ConditionFailed),
+        ("InvalidPart", Refused),
+        ("AccessDenied", Permanent),
+        ("InternalError", Transient),
+        ("SlowDown", Transient),
+    ],
+)
+async def test_an_error_in_a_200_is_that_error(
+    canned: Canned, store: S3Store, code: str, kind: type[StoreError]
+) -> None:
+    canned.answers = [http("200 OK", error(code), "Content-Type: application/xml")]
+    with pytest.raises(kind):
+        await store.complete(UPLOAD, [FinishedPart(number=1, etag="e")])
+
+
+async def test_rules_with_settings_that_would_be_lost_are_left_alone(canned: Canned, store: S3Store) -> None:
+    rule = b"<Rule><ID>theirs</ID><Status>Enabled</Status><Filter/><Odd>1</Odd>%b</Rule>" % ABORT_RULE
+    canned.answers = [http("200 OK", b"<LifecycleConfiguration>%b</LifecycleConfiguration>" % rule)]
+    with pytest.raises(Refused, match="Odd"):
+        await store.ensure_abort_rule("ours", "p/", 7)
+    assert len(canned.requests) == 1
+
+
+async def test_other_rules_are_kept_as_they_are(canned: Canned, store: S3Store) -> None:
+    theirs = b"<Rule><ID>theirs</ID><Status>Enabled</Status><Filter><Prefix>x/</Prefix></Filter>%b</Rule>" % ABORT_RULE
+    ours = theirs.replace(b"theirs", b"ours").replace(b"x/", b"p/").replace(b">3<", b">7<")
+    whole = b"<LifecycleConfiguration>%b</LifecycleConfiguration>"
+    canned.answers = [
+        http("200 OK", whole % theirs, "x-amz-transition-default-minimum-object-size: varies_by_storage_class"),
+        http("200 OK"),
+        http("200 OK", whole % (theirs + ours)),
+    ]
+    await store.ensure_abort_rule("ours", "p/", 7)
+    put = canned.requests[1]
+    assert b"<ID>theirs</ID>" in put
+    assert b"<ID>ours</ID>" in put
+    assert b"varies_by_storage_class" in put
