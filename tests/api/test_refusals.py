@@ -14,6 +14,7 @@ import pytest
 from putgate_api.upload_id import Sealer, UploadKeys, UploadToken, parse_upload_keys
 from putgate_protocol.digests import FileHash
 from putgate_protocol.names import Name
+from putgate_protocol.problems import Problem
 from putgate_storage.s3.driver import S3Store
 from tests.api.calls import Calls, declaration
 from tests.api.state import state_of
@@ -182,7 +183,7 @@ async def test_expired_foreign_and_wrongly_keyed_upload_ids(
     before = await state_of(store, shared_api.prefix)
     keys = parse_upload_keys((shared_api.folder / "upload-keys").read_text())
     real = Sealer(lambda: keys)
-    bucket_id, owner, *_ = real.open("upload", answer["upload_id"], AssertionError())  # type: ignore[arg-type]
+    bucket_id, owner, *_ = real.open("upload", answer["upload_id"], Problem("upload_id_invalid", "not ours"))
     token = UploadToken(
         bucket_id=bucket_id,
         owner=owner,
