@@ -27,7 +27,7 @@ Canary = Callable[[Bench], Awaitable[Answer]]
 RACERS = 8
 """How many requests go at once. Sequential ones pass on stores that race."""
 
-PUT_RACES = 3
+PUT_RACES = 2
 """Races between PUTs, side by side."""
 
 ROUNDS = 6
