@@ -20,7 +20,7 @@ from putgate.upload.means import Budget, Means, OnBytes, unheard
 from putgate.upload.progress import NoProgress, Progress
 from putgate.upload.put import Sender
 from putgate.upload.source import BytesSource, FileSource
-from putgate.wire import Token, Wire
+from putgate.wire import Token, Wire, checked_url
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.files import MAX_LIMIT, ListAnswer
 from putgate_protocol.names import Name
@@ -48,9 +48,7 @@ class Client:
     """
 
     def __init__(self, url: str, *, token: Token = None, options: Options | None = None) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("the URL of the API begins with http:// or https://")
-        self._url = url
+        self._url = checked_url(url)
         self._token = token
         self._options = options or Options()
         self._opened: _Opened | None = None

@@ -207,6 +207,25 @@ class Wire:
         return answer
 
 
+def checked_url(url: str) -> str:
+    """The base URL of an API. Raises `ValueError`, which says what is wrong with it."""
+    try:
+        parsed = URL(url)
+        port = parsed.port
+    except ValueError:
+        raise ValueError(f"{url!r} is not a URL that can be called") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host or port is None:
+        raise ValueError("the URL of the API begins with http:// or https:// and names a host")
+    return url
+
+
+def checked_token(token: str) -> str:
+    """A token as it may stand in a header. Raises `ValueError`, which does not show it."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("a token is one line of printable ASCII without spaces")
+    return token
+
+
 def batch_body(kind: bytes, requests: Sequence[bytes]) -> bytes:
     """The body of a batch of one kind of call, from the JSON of each."""
     return b'{"items":[' + b",".join(b'{"%b":%b}' % (kind, request) for request in requests) + b"]}"

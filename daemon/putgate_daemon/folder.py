@@ -111,6 +111,11 @@ class FolderSync:
     _rescan_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def scan_wanted(self) -> bool:
+        """Whether something was dropped, or may have been missed, that a whole scan finds."""
+        return self._rescan_wanted.is_set()
+
+    @property
     def waiting(self) -> int:
         """Files and directories to be looked at again."""
         return len(self._waiting) + len(self._dirty)
@@ -220,12 +225,16 @@ class FolderSync:
 
     async def scan(self, *, regular: bool = False) -> Tally:
         """Scan the whole folder and plan what it holds. Raises `RootMissing`."""
-        started = self.clock()
+        self._rescan_wanted.clear()
         try:
-            identity = await self._in_pool(identify, self.root)
+            return await self._scan_all(regular=regular)
         except RootMissing as error:
             await self._set_state("missing", str(error))
             raise
+
+    async def _scan_all(self, *, regular: bool) -> Tally:
+        started = self.clock()
+        identity = await self._in_pool(identify, self.root)
         await self._set_state("scanning", "")
         walk = Walk(self.root, self.rules, clock=self.clock)
         self.blocked = {}
@@ -304,9 +313,12 @@ class FolderSync:
     async def _follow(self) -> None:
         retries_at = 0.0
         while True:
-            await _until(self._wake, min(self._seconds_to_due(), RETRY_CHECK))
+            missing = self.state == "missing"
+            await _until(self._wake, RETRY_CHECK if missing else min(self._seconds_to_due(), RETRY_CHECK))
             self._wake.clear()
             if self.state == "missing":
+                # What is due stays due until the folder is back.
+                await asyncio.sleep(RETRY_CHECK if missing else 0)
                 continue
             if time.monotonic() >= retries_at:
                 retries_at = time.monotonic() + RETRY_CHECK

@@ -135,6 +135,13 @@ class Listener:
         return failures
 
 
+ENGINE_PATIENCE = timedelta(minutes=10)
+"""How long one file may keep its place in the engine while it fails. Then it waits its turn like any failed file, is
+shown by `status`, and is tried again for ever. Longer, and a few files that a store never takes hold up all others;
+shorter, and an outage costs large files the parts under way more often.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sync:
     """All that runs together."""
@@ -220,7 +227,7 @@ async def run(settings: DaemonSettings, config: Path, stop: asyncio.Event) -> No
     """Keep the folders uploaded until `stop`. Raises `DaemonError`, `OSError` where the health port is taken."""
     log = structlog.get_logger()
     async with (
-        compose(settings, config, patient=True) as sync,
+        compose(settings, config, patient=True, give_up_after=ENGINE_PATIENCE) as sync,
         serve(settings.health, sync.folders, sync.metrics) as port,
     ):
         log.info("started", folders=[shown(folder.root) for folder in sync.folders], health_port=port)
@@ -243,7 +250,9 @@ async def once(settings: DaemonSettings, config: Path, *, give_up_after: timedel
             while True:
                 await asyncio.gather(*(folder.settle() for folder in sync.folders))
                 await sync.transfer.idle()
-                if not any(folder.waiting for folder in sync.folders):
+                again = [folder for folder in sync.folders if folder.scan_wanted]
+                await asyncio.gather(*(_scan(folder) for folder in again))
+                if not again and not any(folder.waiting for folder in sync.folders):
                     break
             moving.cancel()
         report = sync.listener.report

@@ -23,7 +23,7 @@ class TokenFile:
         except OSError as error:
             raise TokenError(f"token file {path}: {error.strerror}") from error
         if not self._token:
-            raise TokenError(f"token file {path} is empty")
+            raise TokenError(f"token file {path} holds no token: one line of printable ASCII")
 
     def __call__(self) -> str:
         """The newest token. While the file is away or empty, as in the middle of a rotation, the last one holds."""
@@ -38,7 +38,8 @@ class TokenFile:
         seen = (found.st_mtime_ns, found.st_size, found.st_ino)
         if seen != self._seen:
             token = self._path.read_text("ascii", "replace").strip()
-            self._token, self._seen = token or self._token, seen
+            usable = token.isascii() and token.isprintable() and " " not in token
+            self._token, self._seen = token if token and usable else self._token, seen
 
     def __repr__(self) -> str:
         return f"TokenFile({os.fspath(self._path)!r})"

@@ -158,7 +158,7 @@ class Transfer:
         while True:
             flight = self._known[task.name]
             flight.started, flight.read_from_ns = time.monotonic(), self.clock()
-            yield Job(name=task.name, source=FileSource(task.path))
+            yield Job(name=task.name, source=FileSource(task.path, root=task.path.removesuffix(task.entry.path)))
             task = await self._queue.get()
 
     async def _note(self, flight: _Flight, result: Uploaded | Failed) -> Outcome:

@@ -112,7 +112,7 @@ class Problem(Exception):
             parts = body.get("parts")
             return problem(
                 code,
-                str(body.get("detail", ""))[:2000],
+                _plain(body.get("detail", "")),
                 retry_after=_seconds(body.get("retry_after")),
                 parts=tuple(p for p in parts if type(p) is int) if isinstance(parts, list) else (),
             )
@@ -127,6 +127,11 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_RETRY_AFTER:
         return float(value)
     return None
+
+
+def _plain(detail: object) -> str:
+    """Bounded, and without the lone surrogates that JSON can name and nothing else can hold."""
+    return str(detail)[:2000].encode("utf-8", "backslashreplace").decode()
 
 
 class BadRequest(Problem):

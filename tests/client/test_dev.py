@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pathspec import GitIgnoreSpec
 
 from putgate.dev.errors import DevError
-from putgate.dev.home import HOST, Home, Ports
+from putgate.dev.home import HOST, Home, Ports, _literally
 from putgate.dev.run import find_programs
 from putgate.dev.show import shown, welcome
 from putgate_protocol.settings.api import ApiSettings
@@ -115,3 +116,15 @@ def test_the_welcome_holds_no_secret(home: Home) -> None:
 def test_the_welcome_can_be_typed_whatever_the_folder_is_called(home: Home) -> None:
     text = welcome(home, Ports.choose(home / "ports.json"), Path("my inbox"))
     assert "echo hello > 'my inbox/hello.txt'" in text
+
+
+def test_the_folder_of_the_run_itself_is_never_uploaded(home: Home) -> None:
+    with pytest.raises(DevError, match="another folder"):
+        home.write_settings(Ports.choose(home / "ports.json"), home.path)
+
+
+@pytest.mark.parametrize("name", ["my[dev]", "a*b", "!x", "#x", "a b", "back\\slash"])
+def test_a_home_of_any_name_is_left_out_by_that_name(name: str) -> None:
+    rule = f"/{_literally(name)}/"
+    assert GitIgnoreSpec.from_lines([rule]).match_file(f"{name}/token")
+    assert not GitIgnoreSpec.from_lines([rule]).match_file("other/token")

@@ -76,3 +76,9 @@ async def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, cap
     await _files(tmp_path).save(NAME, KNOWN)
     assert "cannot keep the state of a/b" in caplog.text
     assert await _files(tmp_path).load(NAME) is None
+
+
+async def test_a_state_that_cannot_be_removed_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("no folder")
+    await StateFiles(tmp_path / "file" / "states", "http://x", {}).forget(Name(b"x"))
+    assert "cannot remove the state" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -144,3 +145,18 @@ def test_a_thread_that_still_reads_keeps_the_descriptor(tmp_path: Path) -> None:
 
 def test_bytes_never_show_themselves() -> None:
     assert "secret" not in repr(BytesSource(b"secret"))
+
+
+def test_no_link_below_the_root_is_followed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "folder" / "deeper").mkdir(parents=True)
+    (root / "folder" / "deeper" / "file").write_bytes(b"own")
+    (tmp_path / "elsewhere" / "deeper").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deeper" / "file").write_bytes(b"secret of another")
+    source = FileSource(os.fsencode(root / "folder" / "deeper" / "file"), root=os.fsencode(root) + b"/")
+    with contextlib.closing(source.open()) as reading:
+        assert reading.pread(3, 0) == b"own"
+    (root / "folder").rename(root / "was")
+    (root / "folder").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NotADirectoryError):
+        source.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -93,6 +94,7 @@ async def test_a_root_that_goes_away_during_a_scan_loses_nothing(home: Home) -> 
     home.clock = clock
     with pytest.raises(RootMissing):
         await home.folder.scan()
+    assert home.folder.state == "missing"
     assert await home.known() == [b"a", b"b", b"c/d"]
 
 
@@ -151,3 +153,32 @@ async def test_a_name_that_can_never_be_stored_is_told_once(home: Home) -> None:
     await home.folder.scan()
     assert [type(outcome).__name__ for outcome in home.outcomes] == ["Missed"]
     assert await home.journal.count(home.number) == (0, 1)
+
+
+async def test_more_files_than_can_wait_are_found_by_another_scan(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("putgate_daemon.folder.MAX_WAITING", 2)
+    for name in ("a", "b", "c"):
+        (home.root / name).write_text("1")
+    await home.folder.scan()
+    assert home.folder.waiting == 2
+    assert home.folder.scan_wanted
+    monkeypatch.setattr("putgate_daemon.folder.MAX_WAITING", 10)
+    await home.folder.scan()
+    assert home.folder.waiting == 3
+    assert not home.folder.scan_wanted
+
+
+async def test_a_missing_folder_is_waited_for_at_rest(home: Home) -> None:
+    """Also with something overdue, which can only be looked at once the folder is back."""
+    (home.root / "young").write_text("1")
+    await home.folder.scan()
+    home.folder._due[0] = (0, b"young")
+    home.root.rename(home.root.with_name("away"))
+    with pytest.raises(RootMissing):
+        await home.folder.scan()
+    before = time.process_time()
+    following = asyncio.create_task(home.folder._follow())
+    await asyncio.wait([following], timeout=1.5)
+    assert not following.done()
+    following.cancel()
+    assert time.process_time() - before < 1.0

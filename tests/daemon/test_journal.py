@@ -198,6 +198,18 @@ async def test_a_failed_note_is_told_at_flush_and_at_the_next_note(journal: Jour
     journal._error = None
 
 
+async def test_an_ask_that_cannot_be_carried_out_fails_alone(journal: Journal) -> None:
+    def impossible(_: sqlite3.Connection) -> None:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    worker = journal._worker
+    asks = [worker.ask(lambda db: db.execute("SELECT 1").fetchone()), worker.ask(impossible)]
+    asks.append(worker.ask(lambda db: db.execute("SELECT 2").fetchone()))
+    first, failed, last = await asyncio.gather(*asks, return_exceptions=True)
+    assert (first, last) == ((1,), (2,))
+    assert isinstance(failed, JournalError)
+
+
 async def test_kill_9_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     program = textwrap.dedent("""

@@ -94,3 +94,8 @@ def test_a_proxy_s_page_is_read_by_its_status(status: int, code: str) -> None:
 def test_a_name_problem_is_a_bad_request() -> None:
     assert isinstance(NameProblem.invalid("is empty"), problems.BadRequest)
     assert str(NameProblem.invalid("is empty")) == "the name is empty (name_invalid)"
+
+
+def test_a_detail_with_what_no_text_can_hold_is_written_out() -> None:
+    found = Problem.from_wire(404, {"code": "not_found", "detail": "x\ud800y"})
+    assert found.detail == "x\\ud800y"

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from putgate.client import Client
 from putgate.options import Options
-from putgate.wire import Token
+from putgate.wire import Token, checked_token, checked_url
 from putgate_protocol.settings.load import SettingsError, SettingsModel, load
 from putgate_protocol.settings.quantities import Duration, parse_duration
 
@@ -108,8 +108,10 @@ def with_connection(command: Callable[..., None]) -> Callable[..., None]:
         url = server or settings.server
         if not url:
             raise click.UsageError("which server? Give --server, $PUTGATE_SERVER, or `server:` in the configuration")
-        if not url.startswith(("http://", "https://")):
-            raise click.UsageError("--server: the URL of the API begins with http:// or https://")
+        try:
+            checked_url(url)
+        except ValueError as error:
+            raise click.UsageError(f"--server: {error}") from None
         options = Options(
             concurrency=settings.concurrency, give_up_after=settings.retry_for if retry_for is None else retry_for
         )
@@ -143,14 +145,22 @@ def _token(token: str | None, token_file: Path | None, settings: CommandSettings
     """A flag or variable beats the file of settings; of two in one place the file beats the bare token."""
     path = token_file or (None if token else settings.token_file)
     if path is None:
-        return token or settings.token
+        bare = token or settings.token
+        return bare if bare is None else _checked(bare, "the token")
     _read_token(path)
     return functools.partial(_read_token, path)
 
 
 def _read_token(path: Path) -> str:
     try:
-        return path.expanduser().read_text().strip()
+        return _checked(path.expanduser().read_text().strip(), f"the token file {path}")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise click.UsageError(f"the token file {path} cannot be read: {reason}") from None
+
+
+def _checked(token: str, what: str) -> str:
+    try:
+        return checked_token(token)
+    except ValueError as error:
+        raise click.UsageError(f"{what}: {error}") from None

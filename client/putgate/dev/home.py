@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -185,13 +186,20 @@ def _api_settings(home: Home, ports: Ports) -> dict[str, Any]:
     }
 
 
+def _literally(path: str) -> str:
+    """A path as a rule that means this very path."""
+    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
+
+
 def _daemon_settings(home: Home, ports: Ports, folder: Path) -> dict[str, Any]:
     """`home` itself is never uploaded, even when `folder` holds it."""
+    if home.path == folder:
+        raise DevError(f"{folder} holds the keys and the store of this run; choose another folder")
     inside = home.path.is_relative_to(folder)
     watched = {
         "path": str(folder),
         "settle": "500ms",
-        "rules": [f"/{home.path.relative_to(folder).as_posix()}/"] if inside else [],
+        "rules": [f"/{_literally(home.path.relative_to(folder).as_posix())}/"] if inside else [],
     }
     return {
         "server": {"url": ports.api_url, "token_file": str(home / "token")},

@@ -98,6 +98,12 @@ class Delivery:
         except (SourceChanged, OSError) as error:
             await self._abandon(error)
             raise
+        except StoreRefused as error:
+            if error.status == 400 and self._streamed:
+                # Perhaps the remembered hashes are not of these bytes: the next try computes them anew.
+                await self._abandon(error)
+                await self._means.progress.forget(self._name)
+            raise
 
     async def _once(self) -> Uploaded:
         answer = self._answer or await self._declare()
@@ -119,11 +125,12 @@ class Delivery:
 
     async def _commit_by_put(self, upload: Upload) -> Uploaded:
         """One PUT that is itself the commit. Anything but a 2xx says nothing certain, so it is declared again."""
-        signed = self._signatures.live(1)
-        if signed is None:
-            self._declare_again(f"{self._name}: its signed PUT expired before it was sent")
         part = self._prepared.plan.part(1)
         async with self._means.slots:
+            # Only now: waiting for a slot may have taken longer than the signature lives.
+            signed = self._signatures.live(1)
+            if signed is None:
+                self._declare_again(f"{self._name}: its signed PUT expired before it was sent")
             await self._check()
             self._recheck += 1
             answer = await self._means.sender.put(signed, self._prepared.reading, part, self._on_bytes)

@@ -84,7 +84,11 @@ class StateFiles:
             log.warning("cannot keep the state of %s in %s: %s", name, self._folder, error.strerror)
 
     async def forget(self, name: Name) -> None:
-        await asyncio.to_thread(self.path(name).unlink, missing_ok=True)
+        try:
+            await asyncio.to_thread(self.path(name).unlink, missing_ok=True)
+        except OSError as error:
+            # What it remembers no longer matters: a stored file is not reported as failed for it.
+            log.warning("cannot remove the state of %s in %s: %s", name, self._folder, error.strerror)
 
 
 _VERSION = 1

@@ -75,21 +75,40 @@ def change_key(status: os.stat_result) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A regular file. A link at its path is followed only if `follow_symlinks` says so: a daemon that runs with
-    more rights than the folder's owner must not be led elsewhere.
+    """A regular file. A link at its path is followed only if `follow_symlinks` says so. With `root`, a folder that
+    `path` lies below, no link on the way from there is followed either: a daemon that runs with more rights than
+    the folder's owner must not be led elsewhere.
     """
 
     path: bytes | str | os.PathLike[str] | os.PathLike[bytes]
     follow_symlinks: bool = False
+    root: bytes | None = None
 
     def open(self) -> FileReading:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if self.follow_symlinks else os.O_NOFOLLOW)
-        descriptor = os.open(self.path, flags)
+        if self.root is None:
+            descriptor = os.open(self.path, flags)
+        else:
+            descriptor = _open_below(self.root, os.fsencode(self.path), flags)
         try:
             return FileReading(descriptor, os.fspath(self.path), self.follow_symlinks)
         except BaseException:
             os.close(descriptor)
             raise
+
+
+def _open_below(root: bytes, path: bytes, flags: int) -> int:
+    """Open `path` a segment at a time from `root` on, so that no link on the way is followed. Raises `OSError`."""
+    *folders, name = os.path.relpath(path, root).split(b"/")
+    within = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            deeper = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
+            os.close(within)
+            within = deeper
+        return os.open(name, flags, dir_fd=within)
+    finally:
+        os.close(within)
 
 
 class FileReading:

@@ -158,10 +158,21 @@ class Worker:
             except (sqlite3.Error, OSError) as again:
                 self._fail(batch, again)
                 return connection
+        except Exception as error:  # noqa: BLE001 - whatever it is, this thread must live on
+            return self._serve_singly(connection, batch, error)
         self._loop.call_soon_threadsafe(_resolve, batch, answers)
         return connection
 
-    def _fail(self, batch: list[_Ask], error: sqlite3.Error | OSError) -> None:
+    def _serve_singly(self, connection: sqlite3.Connection, batch: list[_Ask], error: Exception) -> sqlite3.Connection:
+        """One ask cannot be carried out, by no fault of the file: it alone fails."""
+        if len(batch) == 1:
+            self._fail(batch, error)
+            return connection
+        for ask in batch:
+            connection = self._serve(connection, [ask])
+        return connection
+
+    def _fail(self, batch: list[_Ask], error: Exception) -> None:
         failed = JournalError(f"journal {self._path}: {error}")
         self._loop.call_soon_threadsafe(_reject, batch, failed)
 
