@@ -1,6 +1,7 @@
 """A stored file to a local one, verified: either the whole, right file appears under its name, or nothing does.
 
-The bytes come straight from the store. The API's token never goes there: its redirect is followed by hand.
+The bytes come straight from the store. The API's token never goes there: its redirect is followed by hand. A file
+that another tool has stored has no file hash: it is checked by its size and version alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -98,10 +99,10 @@ class Downloader:
     @staticmethod
     def _judge(name: Name, response: aiohttp.ClientResponse, sink: Sink) -> None:
         etag = response.headers.get("ETag", "")
-        if response.status == 200 and not sink.written:
+        if response.status == 200 and not sink.written and sink.is_expected(etag):
             sink.etag = etag
             return
-        if response.status == 206 and sink.written:
+        if response.status == 206 and sink.written and etag:
             found = _RANGE.match(response.headers.get("Content-Range", ""))
             if found and int(found[1]) == sink.written and etag == sink.etag:
                 return
@@ -127,9 +128,14 @@ class Sink:
         self.etag = ""
         # A name near the limit of the file system leaves no room for additions: the target's own is not used.
         self._file: BinaryIO
-        descriptor, temporary = tempfile.mkstemp(prefix=".putgate-", suffix=".part", dir=target.parent)
-        self._temporary = Path(temporary)
+        self._temporary = target.parent / f".putgate-{secrets.token_hex(8)}.part"
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self._file = os.fdopen(descriptor, "wb")
+
+    def is_expected(self, etag: str) -> bool:
+        """Whether an answer with this ETag is of the version that was looked at. An answer may have none."""
+        version = self._expected.version
+        return not etag or not version or etag.strip('"') == version
 
     def write(self, data: bytes) -> None:
         if self.written + len(data) > self._expected.size:
@@ -148,10 +154,6 @@ class Sink:
                 raise NotVerified(f"{name}: the bytes that arrived are not those that were stored")
         self._file.flush()
         os.fsync(self._file.fileno())
-        # mkstemp makes a private file; a download is an ordinary one.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.fchmod(self._file.fileno(), 0o666 & ~mask)
         self._temporary.replace(self._target)
 
     def close(self) -> None:

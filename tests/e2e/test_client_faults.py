@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -13,10 +14,13 @@ from pathlib import Path
 import pytest
 
 import putgate
-from putgate import BytesSource, Failed, Job, Name
+from putgate import BytesSource, Failed, FileSource, Job, Name
+from putgate.errors import StoreRefused
 from putgate.retry import LEAST_TRIES
 from putgate.upload import parts
+from putgate.upload.progress import Known
 from putgate.wire import Wire
+from putgate_protocol.digests import PartHash
 from putgate_protocol.messages.base import SignedPart
 from putgate_protocol.messages.initiate import Exists, InitiateRequest, Upload
 from tests.client.stack import MIB, Stack, a_stack, refusal, the_servers  # noqa: F401
@@ -446,6 +450,52 @@ async def test_a_file_replaced_while_it_is_downloaded_comes_whole(stack: Stack) 
         stack.store.rule(nth(1, gets), CutAnswer(after_bytes=PART))
         stack.store.on(nth(2, gets), lambda call: stack.run("upload", second, "--to", name), times=1)
         assert await download(stack, client, name) == second.read_bytes()
+
+
+async def test_a_file_of_one_size_replaced_before_its_bytes_come_is_not_mistaken(stack: Stack) -> None:
+    first, second = stack.file(1000, "first"), stack.file(1000, "second")
+    name = stack.prefix + "x"
+    gets = lambda call: call.kind == "GetObject" and call.presigned  # noqa: E731
+    async with stack.client() as client:
+        await client.upload(first, name)
+        stack.store.on(nth(1, gets), lambda call: stack.run("upload", second, "--to", name), times=1)
+        assert await download(stack, client, name) == second.read_bytes()
+
+
+class Remembering:
+    """Progress in memory."""
+
+    def __init__(self) -> None:
+        self.known: dict[Name, Known] = {}
+
+    async def load(self, name: Name) -> Known | None:
+        return self.known.get(name)
+
+    async def save(self, name: Name, known: Known) -> None:
+        self.known[name] = known
+
+    async def forget(self, name: Name) -> None:
+        self.known.pop(name, None)
+
+
+async def test_remembered_hashes_of_other_bytes_are_forgotten(stack: Stack) -> None:
+    """The change key is equal and the content is not: a writer by mmap, or times that a network file system cached."""
+    path = stack.file(2 * PART, "file")
+    os.utime(path, (1, 1))
+    name = Name.from_text(stack.prefix + "x")
+    progress = Remembering()
+    source = FileSource(path)
+    with contextlib.closing(source.open()) as reading:
+        key = reading.change_key
+    wrong = (PartHash.of(b"other"), PartHash.of(b"bytes"))
+    progress.known[name] = Known(change_key=key, part_size=PART, part_hashes=wrong, upload_id=None)
+    async with stack.client() as client:
+        engine = client.engine(progress)
+        with pytest.raises(StoreRefused):
+            await engine.upload(Job(name=name, source=source))
+        assert name not in progress.known
+        await engine.upload(Job(name=name, source=source))
+        assert await download(stack, client, str(name)) == path.read_bytes()
 
 
 def _key(call: Call) -> str:
