@@ -25,6 +25,10 @@ class JournalInUse(JournalError):
     pass
 
 
+class JournalForeign(JournalError):
+    """The file is another program's database. It is not touched."""
+
+
 class JournalTooNew(JournalError):
     pass
 

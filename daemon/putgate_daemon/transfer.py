@@ -89,13 +89,13 @@ class _Flight:
     task: Task
     started: float
     read_from_ns: int
-    again: Task | None = None
+    again: dict[bytes, Task] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
 class Transfer:
-    """`tell` hears of every outcome; `again` of a task that was submitted while its name was under way
-    with other content, and has to be looked at again.
+    """`tell` hears of every outcome; `again` of tasks that were submitted while their name was under way
+    with other content, or from another folder, and have to be looked at again.
     """
 
     engine: Callable[[], Engine]
@@ -120,7 +120,7 @@ class Transfer:
         """Queue a file; waits while the queue is full. What is under way already is not queued twice."""
         if (flight := self._known.get(task.name)) is not None:
             if (task.path, task.entry.change_key) != (flight.task.path, flight.task.entry.change_key):
-                flight.again = task
+                flight.again[task.path] = task
             return
         self._known[task.name] = _Flight(task, 0.0, 0)
         self._idle.clear()
@@ -148,8 +148,8 @@ class Transfer:
     async def _land(self, result: Uploaded | Failed) -> None:
         flight = self._known.pop(result.job.name)
         self.tell(await self._note(flight, result))
-        if flight.again is not None:
-            self.again(flight.again)
+        for task in flight.again.values():
+            self.again(task)
         if not self._known:
             self._idle.set()
 

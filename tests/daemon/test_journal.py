@@ -145,17 +145,17 @@ async def test_what_is_no_journal_is_set_aside_and_begun_anew(tmp_path: Path, co
     assert aside[0].read_bytes() == content
 
 
-async def test_another_programs_database_is_set_aside_whole(tmp_path: Path) -> None:
+async def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     db = sqlite3.connect(path)
     db.execute("CREATE TABLE theirs (x)")
     db.commit()
     db.close()
-    aside: list[Path] = []
-    await (await Journal.open(path, aside.append)).close()
-    db = sqlite3.connect(aside[0])
-    assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
-    db.close()
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="another program's database"):
+        await Journal.open(path)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.glob("j.db*") if found.name != "j.db.lock"] == ["j.db"]
 
 
 async def test_damage_found_at_run_time_is_healed_in_place(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -123,10 +124,11 @@ async def _upload(connection: Connection, jobs: list[Job], sources: Mapping[Name
 
     progress = StateFiles(state_folder(), connection.url, sources)
     errors: list[Exception] = []
-    async with connection.client() as client:
+    async with connection.client() as client, contextlib.AsyncExitStack() as stack:
         engine = client.engine(progress=progress, on_bytes=on_bytes)
         with bar.shown():
-            async for outcome in engine.upload_many(stream()):
+            outcomes = await stack.enter_async_context(contextlib.aclosing(engine.upload_many(stream())))
+            async for outcome in outcomes:
                 name = outcome.job.name
                 # What was not sent, because it was there or failed, is done all the same.
                 bar.advance(sizes[name] - sent.get(name, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from putgate_daemon.errors import JournalTooNew
+from putgate_daemon.errors import JournalForeign, JournalTooNew
 
 APPLICATION_ID = 0x50674A31
 """`PgJ1`: tells our file from any other SQLite database."""
@@ -40,20 +40,22 @@ CREATE TABLE scans (
 def prepare(connection: sqlite3.Connection, *, doubtful: bool) -> None:
     """Check a journal, or make an empty one. `doubtful`: it was not closed, so its pages are checked too.
 
-    Raises `JournalTooNew`, and `sqlite3.DatabaseError` for a file that is no journal or a damaged one.
+    Raises `JournalTooNew`, `JournalForeign`, and `sqlite3.DatabaseError` for a damaged file or one that is no database.
     """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    empty = version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    if not empty and application != APPLICATION_ID:
+        # Looked at before anything is written: a mistyped path must not cost somebody else's data.
+        raise JournalForeign("it is another program's database, left as it is; name another file as journal")
     connection.execute("PRAGMA journal_mode = WAL")
     # A power cut may cost the last commits, never the file: what they said is found out again.
     connection.execute("PRAGMA synchronous = NORMAL")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+    if empty:
         connection.executescript(
             f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
         )
         return
-    if application != APPLICATION_ID:
-        raise sqlite3.DatabaseError("not a journal of this program")
     if version > VERSION:
         raise JournalTooNew(f"the journal has version {version}, this program writes {VERSION}; use a newer program")
     if doubtful and (found := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
