@@ -20,7 +20,7 @@ from putgate.upload.means import Budget, Means, OnBytes, unheard
 from putgate.upload.progress import NoProgress, Progress
 from putgate.upload.put import Sender
 from putgate.upload.source import BytesSource, FileSource
-from putgate.wire import Token, Wire, checked_url
+from putgate.wire import Token, Wire, checked_token, checked_url
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.files import MAX_LIMIT, ListAnswer
 from putgate_protocol.names import Name
@@ -49,7 +49,7 @@ class Client:
 
     def __init__(self, url: str, *, token: Token = None, options: Options | None = None) -> None:
         self._url = checked_url(url)
-        self._token = token
+        self._token = checked_token(token) if isinstance(token, str) else token
         self._options = options or Options()
         self._opened: _Opened | None = None
 

@@ -3,7 +3,8 @@
 DaemonError
 ├── JournalError        the journal cannot be used at all
 │   ├── JournalInUse    another daemon has it
-│   └── JournalTooNew   a newer version wrote it
+│   ├── JournalTooNew   a newer version wrote it
+│   └── JournalForeign  it is another program's database
 ├── RuleError           a pattern of a folder's rules is not one
 ├── FoldersError        two folders are one
 ├── TokenError          the token cannot be read

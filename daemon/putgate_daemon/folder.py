@@ -368,6 +368,7 @@ class FolderSync:
         try:
             identity = await self._in_pool(identify, self.root)
         except RootMissing:
+            self.want_scan()
             return
         if await self.journal.identity(self.number) == (identity.device, identity.inode):
             await self.journal.forget(self.number, gone)

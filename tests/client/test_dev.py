@@ -118,9 +118,17 @@ def test_the_welcome_can_be_typed_whatever_the_folder_is_called(home: Home) -> N
     assert "echo hello > 'my inbox/hello.txt'" in text
 
 
-def test_the_folder_of_the_run_itself_is_never_uploaded(home: Home) -> None:
+@pytest.mark.parametrize("below", ["", "store", "logs/deep"])
+def test_the_folder_of_the_run_itself_is_never_uploaded(home: Home, below: str) -> None:
     with pytest.raises(DevError, match="another folder"):
-        home.write_settings(Ports.choose(home / "ports.json"), home.path)
+        home.check_folder(home.path / below)
+    home.check_folder(home.path.parent)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"api": 1}', '{"api": "x"}'])
+def test_remembered_ports_that_cannot_be_read_are_chosen_anew(home: Home, content: str) -> None:
+    (home / "ports.json").write_text(content)
+    assert Ports.choose(home / "ports.json").api > 0
 
 
 @pytest.mark.parametrize("name", ["my[dev]", "a*b", "!x", "#x", "a b", "back\\slash"])

@@ -145,17 +145,25 @@ async def test_what_is_no_journal_is_set_aside_and_begun_anew(tmp_path: Path, co
     assert aside[0].read_bytes() == content
 
 
-async def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+async def test_another_programs_database_is_left_as_it_is(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "j.db"
     db = sqlite3.connect(path)
+    db.execute(f"PRAGMA journal_mode = {mode}")
     db.execute("CREATE TABLE theirs (x)")
     db.commit()
-    db.close()
-    before = path.read_bytes()
+    db.execute("PRAGMA wal_checkpoint")
+    db.execute("INSERT INTO theirs VALUES (1)")
+    db.commit()
+
+    def files() -> dict[str, bytes]:
+        return {found.name: found.read_bytes() for found in tmp_path.glob("j.db*") if found.name != "j.db.lock"}
+
+    before = files()
     with pytest.raises(JournalError, match="another program's database"):
         await Journal.open(path)
-    assert path.read_bytes() == before
-    assert [found.name for found in tmp_path.glob("j.db*") if found.name != "j.db.lock"] == ["j.db"]
+    assert files() == before
+    db.close()
 
 
 async def test_damage_found_at_run_time_is_healed_in_place(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from putgate_protocol.problems import NameProblem
 def download(connection: Connection, *, name: str, target: Path | None, as_json: bool) -> None:
     """Download the file NAME to TARGET: a path, or a folder that exists (default: the current one).
 
-    TARGET appears, or is replaced, only when all of it has arrived and was found to be what was stored.
+    TARGET appears, or is replaced, only when all of it has arrived and was found to be what was stored. A file that
+    another tool has stored has no hash; it is checked by its size and version.
     """
     wanted = parsed(name)
     path = target or Path()

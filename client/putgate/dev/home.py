@@ -53,8 +53,8 @@ class Ports:
     def choose(cls, file: Path) -> Ports:
         """Those of the last run where all are free, so that URLs stay the same; else new ones."""
         names = (*STORE_PORTS, "api", "admin")
-        last = json.loads(file.read_text()) if file.exists() else {}
-        numbers = last if set(last) == set(names) and all(map(_is_free, last.values())) else _free_ports(names)
+        last = _remembered(file, names)
+        numbers = last if last is not None and all(map(_is_free, last.values())) else _free_ports(names)
         write_private(file, json.dumps(numbers))
         return cls(store={name: numbers[name] for name in STORE_PORTS}, api=numbers["api"], admin=numbers["admin"])
 
@@ -65,6 +65,16 @@ class Ports:
     @property
     def store_url(self) -> str:
         return f"http://{HOST}:{self.store['s3']}"
+
+
+def _remembered(file: Path, names: Sequence[str]) -> dict[str, int] | None:
+    """The ports of the last run; None where there are none, or the file was cut short."""
+    try:
+        last = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    usable = isinstance(last, dict) and set(last) == set(names)
+    return last if usable and all(isinstance(port, int) and 0 < port < 65536 for port in last.values()) else None
 
 
 def _is_free(port: int) -> bool:
@@ -108,6 +118,11 @@ class Home:
         self._once("upload_keys", lambda: "dev " + base64.b64encode(secrets.token_bytes(32)).decode())
         write_private(self / "store.json", json.dumps({"identities": [_identity(access_key, secret_key)]}))
         write_private(self / "tokens.yaml", yaml.safe_dump({"tokens": [_token_entry(token)]}, sort_keys=False))
+
+    def check_folder(self, folder: Path) -> None:
+        """Raises `DevError` for a folder (absolute) that is this one or lies in it: it holds keys and the store."""
+        if folder.is_relative_to(self.path):
+            raise DevError(f"{folder} holds keys or the store of this run; choose another folder")
 
     def write_settings(self, ports: Ports, folder: Path) -> None:
         """The settings of API and daemon, for these ports and this folder (absolute)."""
@@ -193,8 +208,6 @@ def _literally(path: str) -> str:
 
 def _daemon_settings(home: Home, ports: Ports, folder: Path) -> dict[str, Any]:
     """`home` itself is never uploaded, even when `folder` holds it."""
-    if home.path == folder:
-        raise DevError(f"{folder} holds the keys and the store of this run; choose another folder")
     inside = home.path.is_relative_to(folder)
     watched = {
         "path": str(folder),

@@ -60,6 +60,7 @@ def run(*, home: Path, folder: Path, say: Say) -> None:
     """
     programs = find_programs()
     place = Home(path=home.resolve())
+    place.check_folder(folder.resolve())
     place.prepare()
     with place.locked():
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -59,14 +58,6 @@ class Budget:
             if not turn.cancelled():
                 self._free -= wanted
                 turn.set_result(None)
-
-    @contextlib.asynccontextmanager
-    async def hold(self, wanted: int) -> AsyncIterator[None]:
-        held = await self.take(wanted)
-        try:
-            yield
-        finally:
-            self.give(held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from pathlib import Path
 
 from putgate_daemon.errors import JournalForeign, JournalTooNew
 
@@ -37,17 +39,34 @@ CREATE TABLE scans (
 """
 
 
+def check_ours(path: Path) -> None:
+    """Raises `JournalForeign` for another program's database, without writing to it or to what belongs to it.
+
+    What is no database at all, or a damaged one, is not judged here; nor what is still in a write-ahead log alone.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with contextlib.suppress(sqlite3.DatabaseError):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        with contextlib.closing(connection):
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application != APPLICATION_ID and (tables or application):
+            raise JournalForeign(
+                f"{path} is another program's database, and left as it is; name another file as journal"
+            )
+
+
 def prepare(connection: sqlite3.Connection, *, doubtful: bool) -> None:
     """Check a journal, or make an empty one. `doubtful`: it was not closed, so its pages are checked too.
 
-    Raises `JournalTooNew`, `JournalForeign`, and `sqlite3.DatabaseError` for a damaged file or one that is no database.
+    Raises `JournalTooNew`, and `sqlite3.DatabaseError` for a damaged file or one that is no database.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     empty = version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     if not empty and application != APPLICATION_ID:
-        # Looked at before anything is written: a mistyped path must not cost somebody else's data.
-        raise JournalForeign("it is another program's database, left as it is; name another file as journal")
+        raise sqlite3.DatabaseError("not a journal of this program")
     connection.execute("PRAGMA journal_mode = WAL")
     # A power cut may cost the last commits, never the file: what they said is found out again.
     connection.execute("PRAGMA synchronous = NORMAL")

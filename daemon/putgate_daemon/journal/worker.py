@@ -177,6 +177,7 @@ class Worker:
         self._loop.call_soon_threadsafe(_reject, batch, failed)
 
     def _open(self) -> sqlite3.Connection:
+        schema.check_ours(self._path)
         wal = self._path.with_name(self._path.name + "-wal")
         doubtful = wal.exists() and wal.stat().st_size > 0
         try:
