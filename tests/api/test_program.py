@@ -34,7 +34,7 @@ def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comple
         [sys.executable, "-m", "putgate_api.cli", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=clean | (env or {}),
         check=False,
     )

@@ -73,7 +73,7 @@ class Stack:
             [COMMAND, *arguments],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             env=self.environment() | environment,
             cwd=self.folder,
             check=False,

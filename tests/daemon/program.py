@@ -28,7 +28,7 @@ from tests.servers.proxy import StoreProxy, running
 from tests.servers.proxy_calls import api_kind
 from tests.servers.seaweedfs import SeaweedFS
 
-DEADLINE = 60.0
+DEADLINE = 300.0
 
 
 class Daemon:
@@ -90,7 +90,7 @@ class Daemon:
         self._reader.join()
         return code
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 15) -> int:
+    def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 60) -> int:
         self.process.send_signal(how)
         return self.end(timeout)
 

@@ -51,7 +51,7 @@ def aged(path: Path) -> Path:
 def killed_in_the_middle(stack: Stack, path: Path, name: str) -> None:
     count = PartPlan(size=path.stat().st_size, part_size=PART).count
     process = stack.start("upload", path, "--to", name)
-    stack.store.wait_until(lambda proxy: len([call for call in proxy.requests if stored(call)]) >= count // 2, 120)
+    stack.store.wait_until(lambda proxy: len([call for call in proxy.requests if stored(call)]) >= count // 2, 600)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -113,7 +113,7 @@ def test_many_files_of_one_part_need_little_memory(stack: Stack) -> None:
     process = stack.start("upload", *files, "--to", stack.prefix)
     peaks: list[int] = []
     stack.store.on(lambda call: call.kind == "PutObject" and call.presigned, lambda call: peaks.append(peak(process)))
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert len(peaks) == len(files)
     assert max(peaks) < MOST_MEMORY
@@ -148,7 +148,7 @@ def _bytes_read_of(stack: Stack, path: Path, name: str) -> int:
         read.append(int(found[1]))
 
     stack.calls.on(lambda call: call.kind == "complete_multipart_upload", look)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return read[0]
 

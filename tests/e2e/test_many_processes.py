@@ -46,7 +46,7 @@ def upload_together(api: ApiProcess, path: Path, names: list[str]) -> list[int]:
         process.stdin.flush()
     codes = []
     for process in started:
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
         codes.append(process.returncode)
     return codes
 
@@ -84,7 +84,7 @@ async def test_two_contents_to_one_name(api: ApiProcess, tmp_path: Path, http: a
             )
         )
     for process in started:
-        process.communicate(b"\n", timeout=120)
+        process.communicate(b"\n", timeout=600)
         assert process.returncode == 0
     assert await Calls(http, api.url, api.token).download("x") in contents
     async with store_of(api) as store:

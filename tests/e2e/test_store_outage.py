@@ -57,7 +57,7 @@ async def test_the_api_says_so_and_goes_on_when_it_is_back(
         assert (status, problem["code"]) == (503, "store_unavailable")
         assert problem["retry_after"] > 0
     own_store.start()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while (await calls.initiate("x", b"content"))[0] != 200:
             await asyncio.sleep(0.2)
     await calls.upload("x", b"content")
@@ -73,11 +73,11 @@ async def test_a_client_waits_and_finishes(
         [sys.executable, "-m", "putgate", "upload", str(path), "--to", "file"],
         env=os.environ | {"PUTGATE_SERVER": own_api.url, "PUTGATE_TOKEN": own_api.token, "HOME": str(tmp_path)},
     )
-    await asyncio.to_thread(proxy.wait_until, lambda seen: seen.put_body_bytes > 40 * MIB, 60)
+    await asyncio.to_thread(proxy.wait_until, lambda seen: seen.put_body_bytes > 40 * MIB, 300)
     own_store.kill()
     # It has to notice: at least one PUT fails before the store is back.
     await asyncio.to_thread(own_store.start)
-    assert await asyncio.to_thread(process.wait, 240) == 0
+    assert await asyncio.to_thread(process.wait, 600) == 0
     assert await Calls(http, own_api.url, own_api.token).download("file") == path.read_bytes()
     async with store_of(own_api) as store:
         assert (await state_of(store, "outage/")).uploads == ()

@@ -22,7 +22,7 @@ import yaml
 from tests.servers.ports import free_port
 from tests.servers.seaweedfs import SeaweedFS
 
-READY_WITHIN = 60.0
+READY_WITHIN = 180.0
 
 
 def token_entry(token: str, **changes: Any) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class StoreProxy:
         with self._changed:
             self._clear()
 
-    def wait_until(self, condition: Callable[[StoreProxy], bool], timeout: float = 30) -> None:
+    def wait_until(self, condition: Callable[[StoreProxy], bool], timeout: float = 120) -> None:
         """Wait until `condition` holds; it is asked again at each call and each piece of a body.
 
         Raises `TimeoutError` with what was counted.

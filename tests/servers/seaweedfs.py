@@ -25,7 +25,7 @@ from botocore.config import Config
 from tests.servers.ports import free_ports
 
 BUCKET = "putgate-test"
-START_DEADLINE = 60.0
+START_DEADLINE = 180.0
 STOP_DEADLINE = 20.0
 
 # The order in which SeaweedFS takes its ports; without explicit gRPC ports it adds 10,000, which may not be free.
