@@ -90,7 +90,7 @@ class Daemon:
         self._reader.join()
         return code
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 60) -> int:
+    def stop(self, how: signal.Signals = signal.SIGTERM, timeout: float = 15) -> int:
         self.process.send_signal(how)
         return self.end(timeout)
 
