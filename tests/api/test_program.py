@@ -167,8 +167,9 @@ async def test_draining_answers_what_is_under_way(
     await asyncio.to_thread(api.start)
     calls = Calls(http, api.url, api.token)
     store_proxy.rule(kind("HeadObject"), Delay(seconds=1.5), times=1)
+    before = store_proxy.counts["HeadObject"]  # the probe's
     pending = asyncio.create_task(calls.initiate("x", b"content"))
-    await asyncio.to_thread(store_proxy.wait_until, lambda proxy: proxy.counts["HeadObject"] > 0)
+    await asyncio.to_thread(store_proxy.wait_until, lambda proxy: proxy.counts["HeadObject"] > before)
     assert await asyncio.to_thread(api.stop) == 0
     status, answer = await pending
     assert (status, answer["status"]) == (200, "upload")
