@@ -40,7 +40,7 @@ from putgate_protocol.messages.part_limit import PartLimitAnswer
 from putgate_protocol.messages.sign import SignAnswer, SignRequest
 from putgate_protocol.messages.status import StatusAnswer, StatusRequest
 from putgate_protocol.names import Name
-from putgate_protocol.problems import Conflict, NotFound, Problem, problem
+from putgate_protocol.problems import HEADER_CODE, Conflict, NotFound, Problem, problem
 
 log = logging.getLogger("putgate")
 
@@ -187,7 +187,7 @@ class Wire:
                 self._token = fresh
                 answer = await self._send(method, path, body, headers)
         if answer.status >= 400:
-            raise Problem.from_wire(answer.status, _json(answer.body))
+            raise Problem.from_wire(answer.status, _json(answer.body), code=answer.headers.get(HEADER_CODE))
         return answer
 
     async def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:

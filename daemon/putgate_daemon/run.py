@@ -50,6 +50,7 @@ class Report:
     """What became of a single run."""
 
     uploaded: int = 0
+    """Files that were sent; `existed`: found stored already."""
     existed: int = 0
     sent: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -95,8 +96,10 @@ class Listener:
         )
         if not self._patient:
             self._missed.pop((done.task.root, done.task.entry.path), None)
-            self.report.uploaded += 1
-            self.report.existed += done.how == "exists"
+            if done.how == "exists":
+                self.report.existed += 1
+            else:
+                self.report.uploaded += 1
             self.report.sent += done.sent
 
     def _failed(self, missed: Missed) -> None:

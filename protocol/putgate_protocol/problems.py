@@ -56,6 +56,9 @@ STATUS: dict[str, int] = {
 }
 """Every code with its HTTP status. A code, once published, keeps its meaning."""
 
+HEADER_CODE = "X-Putgate-Code"
+"""Repeats a problem's code: the answer to a HEAD has no body."""
+
 MAX_RETRY_AFTER = 24 * 3600.0
 """The longest wait in seconds that is believed of an answer."""
 
@@ -106,8 +109,11 @@ class Problem(Exception):
         return body
 
     @classmethod
-    def from_wire(cls, status: int, body: object) -> Problem:
-        """Read an answer's body. What is no problem document (a proxy's page, say) becomes one by its status."""
+    def from_wire(cls, status: int, body: object, *, code: str | None = None) -> Problem:
+        """Read an answer's body, or for lack of one (HEAD) the code of its `HEADER_CODE`.
+
+        What is no problem document (a proxy's page, say) becomes one by its status.
+        """
         if isinstance(body, dict) and isinstance(code := body.get("code"), str) and code in STATUS:
             parts = body.get("parts")
             return problem(
@@ -116,6 +122,8 @@ class Problem(Exception):
                 retry_after=_seconds(body.get("retry_after")),
                 parts=tuple(p for p in parts if type(p) is int) if isinstance(parts, list) else (),
             )
+        if body is None and code in STATUS:
+            return problem(code, f"the server refused: {code.replace('_', ' ')}")
         return problem(
             _FOREIGN.get(status, "internal_error" if status < 502 else "store_unavailable"),
             f"the server answered HTTP {status} without a problem document",

@@ -47,8 +47,8 @@ async def test_each_violation_of_the_name_rules_has_its_code(
     assert answer["results"][0]["body"]["code"] == code
     if name:
         for method in ("GET", "HEAD", "DELETE"):
-            status, _, _ = await calls.file(method, name)
-            assert status == 400, method
+            status, headers, _ = await calls.file(method, name)
+            assert (status, headers["X-Putgate-Code"]) == (400, code), method
     assert await state_of(store, shared_api.prefix) == before
 
 

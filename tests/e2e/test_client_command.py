@@ -73,6 +73,7 @@ def test_several_files_fail_alone(stack: Stack) -> None:
         (["stat", "nothing/here"], 5, "nothing is stored under the name nothing/here"),
         (["rm", "nothing/here"], 5, "nothing is stored"),
         (["download", "nothing/here"], 5, "nothing is stored"),
+        (["stat", "a.versions"], 1, "name reserved (name_reserved)"),
         (["ls", "--server", "http://127.0.0.1:1", "--retry-for", "0s"], 3, "cannot connect: connection refused"),
         (["ls", "--token", "wrong"], 4, "give a valid token"),
     ],

@@ -53,6 +53,8 @@ def test_many_small_files(home: Stack, files: int, folders: int) -> None:
     third = home.once()
     assert third.process.returncode == 0
     assert len(third.of("uploaded", how="exists")) == files
+    [finished] = third.of("finished")
+    assert (finished["uploaded"], finished["existed"]) == (0, files)
     assert home.to_store.put_body_bytes == 0
     home.assert_identical()
 

@@ -54,6 +54,12 @@ def test_there_and_back(code: str) -> None:
     assert after.status == STATUS[code]
 
 
+def test_an_answer_without_a_body_is_known_by_its_header() -> None:
+    found = Problem.from_wire(400, None, code="name_reserved")
+    assert (found.code, found.detail) == ("name_reserved", "the server refused: name reserved")
+    assert Problem.from_wire(400, None, code="made up").code == "request_invalid"
+
+
 def test_what_says_nothing_is_left_out() -> None:
     assert set(problem("forbidden", "no").to_wire()) == {"type", "title", "status", "code", "detail"}
 

@@ -18,7 +18,7 @@ from putgate_api.reloading import Unreadable
 from putgate_api.uploads.batch import invalid_request
 from putgate_protocol.messages.base import Message
 from putgate_protocol.messages.batch import MAX_BODY_BYTES
-from putgate_protocol.problems import Problem, problem
+from putgate_protocol.problems import HEADER_CODE, Problem, problem
 from putgate_storage.errors import Permanent, Refused, StoreError, Transient
 
 log = structlog.get_logger("putgate.api")
@@ -65,7 +65,7 @@ def as_problem(error: Exception) -> Problem:
 
 
 def problem_response(error: Problem) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", HEADER_CODE: error.code}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if error.code == "unauthenticated":
