@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -45,6 +46,15 @@ async def test_what_is_noted_is_recalled_after_a_restart(tmp_path: Path) -> None
     assert await journal.identity(root) == (2**64 - 1, 2**63)
     assert await journal.count(root) == (1, 1)
     await journal.close()
+
+
+async def test_a_message_that_is_no_text_is_kept_as_one_that_is(journal: Journal) -> None:
+    root = await journal.attach(b"/d", "x")
+    detail = os.fsdecode(b"/d/\xff is gone")
+    await journal.note_failure(root, b"a", dataclasses.replace(failure("k", retry=5), detail=detail))
+    await journal.note_state(root, "waiting", detail)
+    [noted] = (await journal.recall(root, [b"a"])).failures.values()
+    assert noted.detail == "/d/\\udcff is gone"
 
 
 async def test_recall_takes_more_paths_than_one_statement_does(journal: Journal) -> None:

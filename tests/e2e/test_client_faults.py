@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import stat
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from putgate import BytesSource, Failed, FileSource, Job, Name
 from putgate.errors import StoreRefused
 from putgate.retry import LEAST_TRIES
 from putgate.upload import parts
+from putgate.upload.parts import Signatures
 from putgate.upload.progress import Known
 from putgate.wire import Wire
 from putgate_protocol.digests import PartHash
@@ -98,6 +100,45 @@ async def test_a_connection_lost_again_and_again_gets_a_fresh_signature(stack: S
     async with stack.client() as client:
         await client.upload(path, stack.prefix + "x")
     assert stack.calls.counts["auth_sign"] >= 1
+
+
+async def test_a_put_whose_signature_ended_while_it_waited_for_its_turn_is_declared_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Signatures] = []
+    both = threading.Event()
+    original = Signatures.add
+
+    def add(self: Signatures, signed: Iterable[SignedPart]) -> None:
+        original(self, signed)
+        held.append(self)
+        if len(held) == 2:
+            both.set()
+
+    def end_all(_: Call) -> None:
+        assert both.wait(60)
+        for signatures in held:
+            signatures.drop(1)
+
+    monkeypatch.setattr(Signatures, "add", add)
+    stack.store.on(file_put, end_all, times=1)
+    async with stack.client(concurrency=1) as client:
+        done = await asyncio.gather(*(client.upload(name.encode(), stack.prefix + name) for name in ("one", "two")))
+    assert [each.how for each in done] == ["put", "put"]
+    assert stack.calls.counts["initiate_multipart_upload"] == 3
+    assert [call.status for call in stack.store.requests if file_put(call)] == [200, 200]
+
+
+async def test_a_downloaded_file_has_the_rights_of_any_new_file(stack: Stack) -> None:
+    before = os.umask(0o027)
+    try:
+        async with stack.client() as client:
+            await client.upload(b"content", stack.prefix + "x")
+            target = stack.folder / "new"
+            await client.download(stack.prefix + "x", target)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
 
 def change_signed(monkeypatch: pytest.MonkeyPatch, change: Callable[[list[SignedPart]], list[SignedPart]]) -> None:

@@ -119,7 +119,7 @@ class Journal:
             path,
             failure.change_key,
             failure.code,
-            failure.detail,
+            _plain(failure.detail),
             failure.attempts,
             failure.first_ns,
             failure.retry_ns,
@@ -180,7 +180,7 @@ class Journal:
 
     async def note_state(self, root: int, state: str, detail: str) -> None:
         await self.note(
-            lambda db: db.execute("UPDATE roots SET state = ?, detail = ? WHERE id = ?", (state, detail, root))
+            lambda db: db.execute("UPDATE roots SET state = ?, detail = ? WHERE id = ?", (state, _plain(detail), root))
         )
 
     async def note_scan(self, root: int, scan: ScanRecord) -> None:
@@ -251,3 +251,8 @@ def _recall(db: sqlite3.Connection, root: int, paths: Sequence[bytes], recall: R
 
 def _pair(row: tuple[int, int]) -> tuple[int, int]:
     return (row[0], row[1])
+
+
+def _plain(text: str) -> str:
+    """Without the lone surrogates that a path's name in a message can bring: SQLite keeps UTF-8 only."""
+    return text.encode("utf-8", "backslashreplace").decode()
