@@ -12,7 +12,7 @@ COMPILE := uv pip compile pyproject.toml --quiet --universal --generate-hashes -
 	--python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all check format vectors bench lock install-dev install-test
+.PHONY: kube-assets help dev test test-all kube-assets check format vectors bench lock install-dev install-test
 
 help: ## Show this.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,9 @@ test: install-test ## Run the fast tests, with PYTEST_ARGS.
 
 test-all: install-test ## Run every test, the slow ones too, with PYTEST_ARGS.
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+kube-assets: install-test ## Build the Kubernetes programs of the tests into ~/.cache/putgate (once; about ten minutes).
+	@$(BIN)/python -m tests.servers.kube.assets
 
 check: install-test ## Check format, lint, types and import contracts.
 	$(BIN)/ruff format --check .
@@ -45,6 +48,7 @@ lock: ## Resolve the dependencies of pyproject.toml again into requirements/ (ne
 	@command -v uv >/dev/null || { echo "make lock needs uv: $(BIN)/python -m pip install uv, and put it on PATH" >&2; exit 1; }
 	$(COMPILE) --extra dev --group build -o requirements/dev.txt
 	$(COMPILE) --extra dev --extra operator --group test -o requirements/test.txt
+	$(COMPILE) --extra api --extra operator --extra daemon --group build -o requirements/image.txt
 
 # The stamps are newer than what they were installed from; a changed lock or pyproject.toml installs again.
 # The test environment holds everything of the dev one, in the same versions.

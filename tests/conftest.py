@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-pytest_plugins = ["tests.servers.seaweedfs", "tests.servers.proxy", "tests.servers.api"]
+pytest_plugins = [
+    "tests.servers.seaweedfs",
+    "tests.servers.proxy",
+    "tests.servers.api",
+    "tests.servers.kube.control_plane",
+    "tests.servers.node.cluster",
+]
 
 
 @pytest.fixture

@@ -3,53 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from importlib.metadata import version
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 
-import aiohttp
 import structlog
 from aiohttp import web
 
-from putgate_api.auth.authenticate import Authenticator, Nobody
+from putgate_api.auth.api_server import ApiServer
+from putgate_api.auth.authenticate import Authenticator, Either, Nobody
+from putgate_api.auth.keys import Keys
+from putgate_api.auth.rules import RulesWatch
+from putgate_api.auth.service_accounts import ServiceAccounts
 from putgate_api.auth.token_file import TokenFile
+from putgate_api.backend import bucket, opened_store, probe_over_http, wrapped
+from putgate_api.key_folder import KeyFolder
 from putgate_api.metrics import Metrics
-from putgate_api.prepare import Prepared, prepare
-from putgate_api.records.keys import RecordKeys
-from putgate_api.records.parts import PartRecords
-from putgate_api.records.sessions import Sessions
+from putgate_api.port import api_port, listen_on
+from putgate_api.prepare.keeper import Keeper
+from putgate_api.prepare.status import Status
+from putgate_api.prepare.steps import Means, Prepared
 from putgate_api.reloading import Reloading, Unreadable
+from putgate_api.report import LoadedKeys, Reporter
 from putgate_api.routes.admin import admin_app
 from putgate_api.routes.files import add_file_routes
 from putgate_api.routes.http import observing
 from putgate_api.routes.objects import add_object_routes
 from putgate_api.routes.serving import Serving
 from putgate_api.upload_id import Sealer, parse_upload_keys
-from putgate_api.uploads.bucket import Abilities, Bucket, Limits
 from putgate_protocol.messages.batch import MAX_BODY_BYTES
 from putgate_protocol.settings.api import ApiSettings
+from putgate_protocol.settings.api import ServiceAccounts as ServiceAccountSettings
 from putgate_protocol.settings.load import SettingsError
-from putgate_storage.errors import StoreError
-from putgate_storage.probe.report import ProbeReport
-from putgate_storage.probe.run import probe
-from putgate_storage.probe.sender import HttpSender
-from putgate_storage.s3.driver import S3Store, open_store
 from putgate_storage.store import Store
-from putgate_storage.wrap.limit import limited
-from putgate_storage.wrap.meter import metered
-from putgate_storage.wrap.retry import retrying
 
 log = structlog.get_logger("putgate.api")
-
-STORE_CONCURRENCY = 48
-"""Store calls at once. Fewer leave a far store idle; more only queue in a near one."""
-
-_FIRST_DELAY, _LAST_DELAY = 0.5, 30.0
-"""Seconds between two attempts to prepare; doubled each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,30 +55,27 @@ class Ports:
     admin_url: str
 
 
-@asynccontextmanager
-async def opened_store(settings: ApiSettings) -> AsyncIterator[S3Store]:
-    store = await open_store(settings.storage.s3)
-    try:
-        yield store
-    finally:
-        await store.aclose()
-
-
-async def probe_store(settings: ApiSettings) -> ProbeReport:
-    """What the settings' store enforces, seen just now. Raises `StoreError`."""
-    async with opened_store(settings) as store, aiohttp.ClientSession() as http:
-        return await probe(store, settings.storage.prefix, HttpSender(http))
-
-
 def authenticator(settings: ApiSettings, *, insecure: bool) -> Authenticator:
     """Raises `SettingsError` where nobody, or everybody, could call."""
     if insecure:
         if not _is_loopback(settings.listen.host):
             raise SettingsError("--insecure-no-auth listens on a loopback address only; set listen.host to 127.0.0.1")
         return Nobody()
-    if settings.auth.token_file is None:
-        raise SettingsError("auth.token_file is not set, so nobody could call; see docs/wire.md on tokens")
-    tokens = TokenFile(settings.auth.token_file)
+    auth = settings.auth
+    tokens = _token_file(auth.token_file) if auth.token_file else None
+    if auth.service_accounts is None or auth.rules_file is None:
+        if tokens is None:
+            raise SettingsError(
+                "auth.token_file is not set, nor is auth.service_accounts, so nobody could call; see docs/wire.md on "
+                "tokens"
+            )
+        return tokens
+    accounts = _service_accounts(auth.service_accounts, auth.rules_file)
+    return accounts if tokens is None else Either(accounts=accounts, tokens=tokens)
+
+
+def _token_file(path: Path) -> TokenFile:
+    tokens = TokenFile(path)
     try:
         tokens.check()
     except Unreadable as error:
@@ -91,87 +83,94 @@ def authenticator(settings: ApiSettings, *, insecure: bool) -> Authenticator:
     return tokens
 
 
-async def serve(settings: ApiSettings, *, insecure: bool) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises `SettingsError`, `Unfit`, `BucketDisagrees`."""
-    sealer = _sealer(settings)
-    metrics = Metrics()
-    serving = Serving(authenticator(settings, insecure=insecure))
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with opened_store(settings) as store, _listening(settings, serving, metrics) as ports:
-        log.info("listening", url=ports.url, admin_url=ports.admin_url)
-        if insecure:
-            log.warning("everybody who reaches this address may do everything: --insecure-no-auth")
-        preparing = asyncio.create_task(_prepare(settings, store, serving))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if preparing.done():
-            # Raises what makes this store unfit; nothing else ends preparing but success.
-            prepared = preparing.result()
-            url = settings.listen.public_url or ports.url
-            serving.prepared = bucket(settings, wrapped(store, metrics), prepared, sealer, url)
-            log.info("ready", tier=prepared.report.tier, findings=prepared.findings)
-            await stopping
-        preparing.cancel()
-        await asyncio.gather(preparing, return_exceptions=True)
-        serving.draining = True
-        log.info("draining", seconds=settings.listen.drain.total_seconds())
-
-
-async def _prepare(settings: ApiSettings, store: S3Store, serving: Serving) -> Prepared:
-    """Prepare the bucket, trying again for as long as it can heal."""
-    delay = _FIRST_DELAY
-    while True:
-        try:
-            async with aiohttp.ClientSession() as http:
-                return await prepare(
-                    store, settings, lambda: probe(store, settings.storage.prefix, HttpSender(http)), secrets.token_hex
-                )
-        except StoreError as error:
-            serving.waiting_for = f"{error} ({error.code})"
-            log.warning("not ready", reason=str(error), code=error.code, again_in=delay)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LAST_DELAY)
-
-
-def wrapped(store: Store, metrics: Metrics) -> Store:
-    """The store as the use cases see it: each attempt is limited and measured, and retried where that is safe."""
-    return retrying(limited(metered(store, metrics.store_call), STORE_CONCURRENCY))
-
-
-def bucket(settings: ApiSettings, store: Store, prepared: Prepared, sealer: Sealer, public_url: str) -> Bucket:
-    keys = RecordKeys(settings.storage.prefix)
-    report = prepared.report
-    upload = settings.upload
-    return Bucket(
-        store=store,
-        prefix=settings.storage.prefix,
-        facts=prepared.facts,
-        abilities=Abilities(
-            commit_by_put=report.commit_by_put,
-            conditional_put=report.conditional_put_absent and report.conditional_put_match,
-            conditional_complete=report.conditional_complete,
-            complete_takes_sha256=report.complete_sha256,
-        ),
-        limits=Limits(
-            max_object_size=upload.max_object_size,
-            url_ttl=upload.url_ttl,
-            download_ttl=settings.download.url_ttl,
-            session_ttl=upload.session_ttl,
-            abandon_after=timedelta(days=settings.storage.abort_incomplete_after_days),
-            allowed_content_types=tuple(kind.lower() for kind in upload.allowed_content_types),
-            instant_min_size=settings.instant_upload.min_size,
-        ),
-        sealer=sealer,
-        sessions=Sessions(store, keys, conditional=report.conditional_put_absent and report.conditional_put_match),
-        parts=PartRecords(store, keys),
-        public_url=public_url.rstrip("/"),
+def _service_accounts(settings: ServiceAccountSettings, rules_file: Path) -> ServiceAccounts:
+    """Nothing is read yet: in a cluster the files may come later, and what is missing is in the report."""
+    api_server = ApiServer(url=settings.api_server, token_file=settings.token_file, ca_file=settings.ca_file)
+    return ServiceAccounts(
+        keys=Keys(api_server.published),
+        rules=RulesWatch(rules_file),
+        audience=settings.audience,
+        max_lifetime=settings.max_lifetime,
     )
 
 
+async def serve(settings: ApiSettings, *, insecure: bool) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises `SettingsError`, and outside a cluster what `Keeper` raises."""
+    sealer, metrics, status = _sealer(settings), Metrics(), Status()
+    who = authenticator(settings, insecure=insecure)
+    serving = Serving(who, status, lambda: loaded_keys(sealer).missing)
+    reporter = Reporter(
+        settings=settings,
+        status=status,
+        authenticator=who,
+        keys=lambda: loaded_keys(sealer),
+        port_closed=lambda: serving.closed_port,
+        environment=os.environ,
+        version=version("putgate"),
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as work, _listening(settings, serving, metrics, reporter) as ports:
+        log.info("listening", url=ports.url, admin_url=ports.admin_url)
+        if insecure:
+            log.warning("everybody who reaches this address may do everything: --insecure-no-auth")
+
+        def now_serve(store: Store, prepared: Prepared) -> None:
+            url = settings.listen.public_url or ports.url
+            serving.prepared = bucket(settings, wrapped(store, metrics), prepared, sealer, url)
+            log.info("ready", tier=prepared.report.tier, closed=prepared.closed, findings=prepared.findings)
+
+        keeper = _keeper(settings, status, now_serve)
+        # The calls still under way need the store, so the work ends after the ports.
+        tasks = await work.enter_async_context(_background(keeper.run(), who.keep()))
+        await _until(stop, tasks)
+        serving.draining = True
+        lame_duck = settings.listen.lame_duck.total_seconds()
+        log.info("draining", lame_duck=lame_duck, seconds=settings.listen.drain.total_seconds())
+        # Load balancers learn late; what they still send is taken.
+        await asyncio.sleep(lame_duck)
+
+
+def _keeper(settings: ApiSettings, status: Status, serve: Callable[[Store, Prepared], None]) -> Keeper:
+    means = Means(
+        settings=settings,
+        probe=lambda store: probe_over_http(settings, store),
+        random_hex=secrets.token_hex,
+        program=version("putgate"),
+    )
+    return Keeper(means=means, opened=lambda: opened_store(settings), serve=serve, status=status)
+
+
+async def _until(stop: asyncio.Event, work: Iterable[asyncio.Task[None]]) -> None:
+    """Wait for `stop`. Work that ends meanwhile had nothing more to do; what it raises is raised here."""
+    stopping = asyncio.create_task(stop.wait())
+    running: set[asyncio.Task[Any]] = {stopping, *work}
+    try:
+        while not stopping.done():
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        stopping.cancel()
+
+
 @asynccontextmanager
-async def _listening(settings: ApiSettings, serving: Serving, metrics: Metrics) -> AsyncIterator[Ports]:
+async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Tasks that end with the block. Whoever waits for them raises what they raise."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _listening(
+    settings: ApiSettings, serving: Serving, metrics: Metrics, reporter: Reporter
+) -> AsyncIterator[Ports]:
     """Both ports; leaving stops listening and waits for the calls under way."""
     listen = settings.listen
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[observing(metrics)])
@@ -179,31 +178,37 @@ async def _listening(settings: ApiSettings, serving: Serving, metrics: Metrics) 
     add_file_routes(app, serving, settings.download.disposition)
     drain = listen.drain.total_seconds()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain, handle_signals=False)
-    admin = web.AppRunner(admin_app(serving, metrics), access_log=None, shutdown_timeout=1)
+    admin = web.AppRunner(admin_app(serving, metrics, reporter.report), access_log=None, shutdown_timeout=1)
     try:
-        url = await _listen(runner, listen.host, listen.port)
-        yield Ports(url=url, admin_url=await _listen(admin, listen.admin_host, listen.admin_port))
+        admin_url = await listen_on(admin, listen.admin_host, listen.admin_port)
+        async with api_port(runner, listen, serving.port_closed) as url:
+            yield Ports(url=url, admin_url=admin_url)
     finally:
         await runner.cleanup()
         await admin.cleanup()
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
-    await runner.setup()
-    site = web.TCPSite(runner, host, port)
-    await site.start()
-    bound = runner.addresses[0]
-    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    return f"http://{shown}:{bound[1]}"
-
-
 def _sealer(settings: ApiSettings) -> Sealer:
-    keys = Reloading(settings.upload_keys.file, parse_upload_keys)
+    wanted = settings.upload_keys
+    if wanted.folder is not None and wanted.signing is not None:
+        return Sealer(KeyFolder(wanted.folder, signing=wanted.signing, accepted=wanted.accepted).current)
+    assert wanted.file is not None  # as the settings have checked
+    keys = Reloading(wanted.file, parse_upload_keys)
     try:
         keys.current()
     except Unreadable as error:
         raise SettingsError(f"upload_keys.file: {error}") from None
     return Sealer(keys.current)
+
+
+def loaded_keys(sealer: Sealer) -> LoadedKeys:
+    """Which upload keys are there now, for the report."""
+    try:
+        keys = sealer.present_keys()
+    except Unreadable as error:
+        return LoadedKeys(ids=(), missing=str(error))
+    missing = "; ".join(keys.missing.values())
+    return LoadedKeys(ids=sorted(keys.accepted), missing=f"upload keys are missing: {missing}" if missing else None)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""`putgate-api`: serve, probe, make a token."""
+"""`putgate-api`: serve, probe, remove a bucket, make a token."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, assert_never
 
 import click
 import structlog
 import uvloop
 import yaml
 
-from putgate_api.app import probe_store, serve
+from putgate_api.app import serve
 from putgate_api.auth.caller import VERBS
 from putgate_api.auth.token_file import hash_token, new_token
-from putgate_api.prepare import Unfit
+from putgate_api.backend import probe_store, remove_store_bucket
+from putgate_api.last_word import TERMINATION_LOG, leave
+from putgate_api.prepare.trouble import Unfit
 from putgate_api.records.bucket import BucketDisagrees
+from putgate_api.records.claim import BucketInUse
+from putgate_api.remove import Removal
 from putgate_protocol.names import parse_prefix
 from putgate_protocol.settings.api import ENV_PREFIX, ApiSettings
 from putgate_protocol.settings.load import SettingsError, load
@@ -35,11 +39,19 @@ Result = TypeVar("Result")
 config_option = click.option(
     "--config", "config", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The settings file."
 )
+log_option = click.option(
+    "--termination-log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=TERMINATION_LOG,
+    show_default=True,
+    help="Where the last word goes too, if the file exists.",
+)
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 fine, 2 settings cannot be used, 3 the store or bucket must not serve, 4 the store failed.",
+    epilog="Exit codes: 0 fine; 2 settings cannot be used; 3 the store or bucket must not serve, or not be removed; "
+    "4 the store failed, or does not let us.",
 )
 @click.version_option(package_name="putgate")
 def main() -> None:
@@ -48,11 +60,42 @@ def main() -> None:
 
 @main.command("serve")
 @config_option
+@log_option
 @click.option("--insecure-no-auth", is_flag=True, help="Everybody may do everything; loopback addresses only.")
-def serve_command(config: Path, *, insecure_no_auth: bool) -> None:
+def serve_command(config: Path, termination_log: Path, *, insecure_no_auth: bool) -> None:
     """Serve until SIGTERM, then finish the calls under way."""
     _log_to_stderr()
-    _run(serve(_settings(config), insecure=insecure_no_auth))
+    last = LastWord(termination_log)
+    _run(serve(_settings(config, last), insecure=insecure_no_auth), last)
+
+
+@main.command("remove-bucket")
+@config_option
+@log_option
+def remove_command(config: Path, termination_log: Path) -> None:
+    """Remove the bucket if Putgate created it and nobody keeps anything in it. One JSON line says what became of it.
+
+    Exit codes: 0 removed, or gone already; 2 the settings cannot be used; 3 the bucket is kept (NotEmpty, Adopted,
+    NotOurs) until somebody changes something; 4 the store failed or does not let us: try again.
+    """
+    _log_to_stderr()
+    last = LastWord(termination_log, as_json=True)
+    removal = _run(remove_store_bucket(_settings(config, last)), last)
+    leave(termination_log, removal.to_json())
+    print(removal.to_json())
+    sys.exit(_exit_code(removal))
+
+
+def _exit_code(removal: Removal) -> int:
+    match removal.kind:
+        case "removed":
+            return 0
+        case "refused":
+            return EXIT_UNFIT
+        case "failed":
+            return EXIT_STORE
+        case _:
+            assert_never(removal.kind)
 
 
 @main.command("probe")
@@ -60,7 +103,8 @@ def serve_command(config: Path, *, insecure_no_auth: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def probe_command(config: Path, *, as_json: bool) -> None:
     """Try what the store enforces, with throw-away objects, and say what follows."""
-    report = _run(probe_store(_settings(config)))
+    last = LastWord(None)
+    report = _run(probe_store(_settings(config, last)), last)
     print(report.to_json() if as_json else _shown(report))
     if report.tier != "sha256":
         sys.exit(EXIT_UNFIT)
@@ -82,35 +126,58 @@ def token_command(subject: str, verbs: tuple[str, ...], prefixes: tuple[str, ...
     print(yaml.safe_dump([entry], sort_keys=False), end="")
 
 
-def _settings(path: Path) -> ApiSettings:
+class LastWord:
+    """Ends the program, with a message on standard error and, for Kubernetes, in `log`: `code: message`, or, `as_json`,
+    in the form of a removal's result.
+    """
+
+    def __init__(self, log: Path | None, *, as_json: bool = False) -> None:
+        self._log = log
+        self._as_json = as_json
+
+    def fail(self, code: str, message: str, status: int) -> NoReturn:
+        self.say(code, message)
+        print(f"putgate-api: {message}", file=sys.stderr)
+        sys.exit(status)
+
+    def say(self, code: str, message: str) -> None:
+        line = Removal(result=code, message=message).to_json() if self._as_json else f"{code}: {message}"
+        if self._log is not None:
+            leave(self._log, line)
+        if self._as_json:
+            print(line)
+
+
+def _settings(path: Path, last: LastWord) -> ApiSettings:
     try:
         text = path.read_text(encoding="utf-8")
         return load(ApiSettings, text, origin=str(path), environment=os.environ, env_prefix=ENV_PREFIX)
     except OSError as error:
-        _fail(f"{path}: {os.strerror(error.errno or 0)}", EXIT_SETTINGS)
+        last.fail("SettingsInvalid", f"{path}: {os.strerror(error.errno or 0)}", EXIT_SETTINGS)
     except UnicodeDecodeError:
-        _fail(f"{path}: is not UTF-8 text", EXIT_SETTINGS)
+        last.fail("SettingsInvalid", f"{path}: is not UTF-8 text", EXIT_SETTINGS)
     except SettingsError as error:
-        _fail(str(error), EXIT_SETTINGS)
+        last.fail("SettingsInvalid", str(error), EXIT_SETTINGS)
 
 
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
+def _run(work: Coroutine[Any, Any, Result], last: LastWord) -> Result:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
     except SettingsError as error:
-        _fail(str(error), EXIT_SETTINGS)
-    except (Unfit, BucketDisagrees) as error:
-        _fail(str(error), EXIT_UNFIT)
+        last.fail("SettingsInvalid", str(error), EXIT_SETTINGS)
+    except Unfit as error:
+        last.fail("IntegrityNotEnforced", str(error), EXIT_UNFIT)
+    except (BucketDisagrees, BucketInUse) as error:
+        last.fail(type(error).__name__, str(error), EXIT_UNFIT)
     except StoreError as error:
-        _fail(f"{error} ({error.code})", EXIT_STORE)
+        last.fail(error.code, f"{error} ({error.code})", EXIT_STORE)
     except OSError as error:
-        _fail(f"cannot listen: {error.strerror or error}", EXIT_SETTINGS)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    print(f"putgate-api: {message}", file=sys.stderr)
-    sys.exit(code)
+        last.fail("CannotListen", f"cannot listen: {error.strerror or error}", EXIT_SETTINGS)
+    except Exception as error:
+        # Its text may hold anything, and standard error shows it anyway.
+        last.say("InternalError", f"{type(error).__name__}; the log says where")
+        raise
 
 
 def _shown(report: ProbeReport) -> str:

@@ -9,7 +9,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from putgate_api.auth.access import listable, may, require
+from putgate_api.auth.access import may, require, require_listable
 from putgate_api.auth.caller import Caller
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
@@ -136,9 +136,7 @@ class Listing:
 
 async def list_files(bucket: Bucket, caller: Caller, listing: Listing, cursor: str | None) -> ListAnswer:
     """One page. Raises `forbidden` where the caller may list nothing there, `cursor_invalid`."""
-    scopes = listable(caller, listing.prefix)
-    if not scopes:
-        raise problem("forbidden", f"{caller.subject} may not list {listing.prefix or 'this bucket'}")
+    scopes = require_listable(caller, listing.prefix)
     scope, token = _open_cursor(bucket, caller, listing, cursor)
     if scope is not None and scope not in scopes:
         raise problem("cursor_invalid", "what this caller may list has changed; list anew")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from putgate_api.auth.audit import Refusal
+from putgate_api.auth.authenticate import Unknown
+
 _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -38,10 +41,19 @@ class Metrics:
             buckets=_LATENCIES,
             registry=self.registry,
         )
+        self.denials = Counter(
+            "putgate_api_denials",
+            "Calls and items refused because of who sent them, by reason",
+            ("reason",),
+            registry=self.registry,
+        )
         self.ready = Gauge("putgate_api_ready", "1 when the bucket is prepared", registry=self.registry)
 
     def call(self, call: str, code: str, seconds: float) -> None:
         self.calls.labels(call, code).observe(seconds)
+
+    def denied(self, reason: Unknown | Refusal) -> None:
+        self.denials.labels(reason).inc()
 
     def store_call(self, operation: str, outcome: str, seconds: float) -> None:
         self.store_calls.labels(operation, outcome).observe(seconds)

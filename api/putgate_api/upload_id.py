@@ -13,10 +13,11 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from putgate_api.reloading import Unreadable
 from putgate_protocol.digests import FileHash
 from putgate_protocol.names import Name
 from putgate_protocol.problems import Problem, problem
@@ -25,12 +26,29 @@ _VERSION = 1
 _MAC_BYTES = 32
 
 
+LEAST_KEY_BYTES = 32
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadKeys:
-    """Secrets by key id; `signing` names the one that seals new tokens."""
+    """Secrets by key id; `signing` names the one that seals new tokens. `missing`: ids that are accepted too, but
+    whose secrets are not there at present; with the reason.
+    """
 
     signing: str
-    accepted: Mapping[str, bytes]
+    accepted: Mapping[str, bytes] = field(repr=False)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_upload_key(text: str) -> bytes:
+    """One key, as base64. Raises `ValueError`, which shows nothing of it."""
+    try:
+        secret = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is not base64") from None
+    if len(secret) < LEAST_KEY_BYTES:
+        raise ValueError(f"holds {len(secret)} bytes of key; {LEAST_KEY_BYTES} are needed")
+    return secret
 
 
 def parse_upload_keys(text: str) -> UploadKeys:
@@ -44,7 +62,7 @@ def parse_upload_keys(text: str) -> UploadKeys:
             secret = base64.b64decode(encoded.strip(), validate=True)
         except binascii.Error:
             raise ValueError(f"line {number}: not `<key id> <base64>`") from None
-        if len(secret) < 32 or not 1 <= len(key_id.encode()) <= 32 or key_id in keys:
+        if len(secret) < LEAST_KEY_BYTES or not 1 <= len(key_id.encode()) <= 32 or key_id in keys:
             raise ValueError(f"line {number}: a new key id of 1 to 32 bytes and at least 32 bytes of key are needed")
         keys[key_id] = secret
     if not keys:
@@ -76,6 +94,10 @@ class Sealer:
 
     def __init__(self, keys: Callable[[], UploadKeys]) -> None:
         self._keys = keys
+
+    def present_keys(self) -> UploadKeys:
+        """What is loaded now, and what is missing. Raises `Unreadable`."""
+        return self._keys()
 
     def seal_upload(self, token: UploadToken) -> str:
         return self.seal(
@@ -121,6 +143,8 @@ class Sealer:
 
     def seal(self, purpose: str, payload: list[Any]) -> str:
         keys = self._keys()
+        if keys.signing in keys.missing:
+            raise Unreadable(keys.missing[keys.signing])
         key_id = keys.signing.encode()
         body = json.dumps(payload, separators=(",", ":")).encode()
         sealed = bytes((_VERSION, len(key_id))) + key_id + body
@@ -128,7 +152,7 @@ class Sealer:
         return base64.urlsafe_b64encode(sealed + mac).rstrip(b"=").decode()
 
     def open(self, purpose: str, text: str, invalid: Problem) -> list[Any]:
-        """The payload, or `invalid` raised."""
+        """The payload, or `invalid` raised; `Unreadable` where the key that sealed it is not there at present."""
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -137,7 +161,11 @@ class Sealer:
             raise invalid
         sealed, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         key_id = sealed[2 : 2 + sealed[1]].decode("utf-8", "replace")
-        secret = self._keys().accepted.get(key_id)
+        keys = self._keys()
+        if key_id in keys.missing:
+            # It may be good: whether it is can be told when the key is back.
+            raise Unreadable(keys.missing[key_id])
+        secret = keys.accepted.get(key_id)
         if secret is None or not hmac.compare_digest(mac, _mac(secret, purpose, sealed)):
             raise invalid
         payload: list[Any] = json.loads(sealed[2 + sealed[1] :])

@@ -7,6 +7,7 @@ async with putgate.Client("https://files.example.org", token=token) as client:
 from putgate.client import Client
 from putgate.errors import AnswerUnreadable, ClientError, NotVerified, SourceChanged, StoreRefused, Unreachable
 from putgate.options import Options
+from putgate.token_file import TokenFile
 from putgate.upload.job import Failed, Job, Uploaded
 from putgate.upload.many import Engine
 from putgate.upload.progress import Known, NoProgress, Progress, StateFiles
@@ -46,6 +47,7 @@ __all__ = [
     "SourceChanged",
     "StateFiles",
     "StoreRefused",
+    "TokenFile",
     "Unauthenticated",
     "Unreachable",
     "Uploaded",

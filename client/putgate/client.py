@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,13 +15,15 @@ import aiohttp
 
 from putgate.download import Downloader
 from putgate.options import Options
+from putgate.token_file import checked_token
+from putgate.trust import trust
 from putgate.upload.job import Job, Uploaded
 from putgate.upload.many import Engine
 from putgate.upload.means import Budget, Means, OnBytes, unheard
 from putgate.upload.progress import NoProgress, Progress
 from putgate.upload.put import Sender
 from putgate.upload.source import BytesSource, FileSource
-from putgate.wire import Token, Wire, checked_token, checked_url
+from putgate.wire import Token, Wire, checked_url
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.files import MAX_LIMIT, ListAnswer
 from putgate_protocol.names import Name
@@ -39,22 +42,32 @@ PathLike = str | os.PathLike[str] | os.PathLike[bytes]
 class Client:
     """A client of the signing API at `url`; use it as an async context manager.
 
-    `token`: a bearer token, or a function that reads one (called again when the API refuses it). Every method
-    raises `Problem` for what the API says no to, `ClientError` for what goes wrong on the way, `OSError` for local
-    files. Names are text, or bytes where they are not UTF-8.
+    `token`: a bearer token, a `TokenFile`, or a function that gives one (called again when the API refuses it).
+    `ca_file`: certificates to trust beside the system's, of the API and of the store. Every method raises `Problem`
+    for what the API says no to, `ClientError` for what goes wrong on the way, `OSError` for local files. Names are
+    text, or bytes where they are not UTF-8.
 
         async with putgate.Client("https://files.example.org", token=token) as client:
             await client.upload("report.pdf", "2026/report.pdf")
     """
 
-    def __init__(self, url: str, *, token: Token = None, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token = None,
+        options: Options | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Raises `ValueError` for a URL, a token or a CA file that cannot be one, `OSError` for one not to be read."""
         self._url = checked_url(url)
         self._token = checked_token(token) if isinstance(token, str) else token
         self._options = options or Options()
+        self._trust = True if ca_file is None else trust(ca_file)
         self._opened: _Opened | None = None
 
     async def __aenter__(self) -> Self:
-        self._opened = _Opened(self._url, self._token, self._options)
+        self._opened = _Opened(self._url, self._token, self._options, self._trust)
         return self
 
     async def __aexit__(
@@ -158,17 +171,19 @@ class Client:
 class _Opened:
     """What a client holds while it is open."""
 
-    def __init__(self, url: str, token: Token, options: Options) -> None:
+    def __init__(self, url: str, token: Token, options: Options, trusted: ssl.SSLContext | bool) -> None:
         silence = options.silence.total_seconds()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=silence)
         # Two sessions, so that nothing meant for the API can reach the store: no cookie, no header.
         self._api_session = aiohttp.ClientSession(
-            timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
+            timeout=timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=0, ssl=trusted),
         )
         self.store_session = aiohttp.ClientSession(
             timeout=timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, ssl=trusted),
             auto_decompress=False,
         )
         self.pool = ThreadPoolExecutor(READERS, thread_name_prefix="putgate-read")

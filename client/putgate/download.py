@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 import aiohttp
@@ -48,6 +49,8 @@ class Downloader:
 
     async def download(self, name: Name, target: Path, on_bytes: Callable[[int], None]) -> File:
         """Fetch `name` into `target`, replacing what is there only when all of it has arrived.
+
+        A new file has the permissions of any new file; one that is replaced keeps its own.
 
         Raises `NotFound` and other problems, `Unreachable`, `StoreRefused`, `NotVerified`, `OSError`.
         """
@@ -129,8 +132,14 @@ class Sink:
         # A name near the limit of the file system leaves no room for additions: the target's own is not used.
         self._file: BinaryIO
         self._temporary = target.parent / f".putgate-{secrets.token_hex(8)}.part"
-        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        mode = _permissions(target)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(self._temporary, flags, 0o666 if mode is None else mode)
         self._file = os.fdopen(descriptor, "wb")
+        if mode is not None:
+            # What the umask took. Where a file system has no permissions to change, the file is none the less good.
+            with contextlib.suppress(OSError):
+                os.fchmod(descriptor, mode)
 
     def is_expected(self, etag: str) -> bool:
         """Whether an answer with this ETag is of the version that was looked at. An answer may have none."""
@@ -181,6 +190,15 @@ class _ReplacedError(Exception):
 
 class _ExpiredError(Exception):
     """The URL's life was over; the next try asks for another."""
+
+
+def _permissions(target: Path) -> int | None:
+    """Those of the file that is to be replaced: whoever closed it to others wants its new content closed too."""
+    try:
+        found = target.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_mode & 0o777 if S_ISREG(found.st_mode) else None
 
 
 async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -24,6 +24,7 @@ from yarl import URL
 from putgate.errors import AnswerUnreadable, Unreachable
 from putgate.options import Options
 from putgate.retry import persist
+from putgate.token_file import TokenFile
 from putgate_protocol.messages.abort import AbortAnswer, AbortRequest
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.batch import BatchAnswer
@@ -179,22 +180,27 @@ class Wire:
         return await persist(lambda: self._authenticated(method, path, body, {}), self._options.give_up_after)
 
     async def _authenticated(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        answer = await self._send(method, path, body, headers)
+        if isinstance(self._source, TokenFile):
+            # One look at the file's times; another source may be dear, and is asked when its token is refused.
+            self._token = self._source()
+        used = self._token
+        answer = await self._send(method, path, body, headers, used)
         if answer.status == 401 and callable(self._source):
-            # Tokens on disk are rotated: what was read at the start may be old.
-            fresh = self._source()
-            if fresh != self._token:
-                self._token = fresh
-                answer = await self._send(method, path, body, headers)
+            # Tokens are rotated. Another call may have met this before, and have the new one already.
+            self._token = self._source()
+            if self._token != used:
+                answer = await self._send(method, path, body, headers, self._token)
         if answer.status >= 400:
             raise Problem.from_wire(answer.status, _json(answer.body), code=answer.headers.get(HEADER_CODE))
         return answer
 
-    async def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    async def _send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], token: str | None
+    ) -> Answer:
         request_id = uuid.uuid4().hex
         sent = {"X-Request-Id": request_id, "Accept": "application/json", **headers}
-        if self._token is not None:
-            sent["Authorization"] = f"Bearer {self._token}"
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
         if body is not None:
             sent["Content-Type"] = "application/json"
         url = URL(self._base + path, encoded=True)
@@ -219,13 +225,6 @@ def checked_url(url: str) -> str:
     return url
 
 
-def checked_token(token: str) -> str:
-    """A token as it may stand in a header. Raises `ValueError`, which does not show it."""
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("a token is one line of printable ASCII without spaces")
-    return token
-
-
 def batch_body(kind: bytes, requests: Sequence[bytes]) -> bytes:
     """The body of a batch of one kind of call, from the JSON of each."""
     return b'{"items":[' + b",".join(b'{"%b":%b}' % (kind, request) for request in requests) + b"]}"
@@ -237,7 +236,7 @@ def reason(error: BaseException) -> str:
         case TimeoutError():
             return "no sign of life for too long"
         case aiohttp.ClientSSLError():
-            return "cannot connect: no TLS, or no certificate that is trusted here"
+            return "cannot connect: no TLS, or no certificate that is trusted here (a CA file adds one)"
         case aiohttp.ClientConnectorError():
             return f"cannot connect: {_errno(error.os_error) or 'no such host'}"
         case aiohttp.ServerDisconnectedError():

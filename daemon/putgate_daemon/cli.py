@@ -21,7 +21,15 @@ import uvloop
 
 from putgate_daemon import log, run
 from putgate_daemon.entries import shown
-from putgate_daemon.errors import DaemonError, FoldersError, JournalError, JournalInUse, RuleError, TokenError
+from putgate_daemon.errors import (
+    DaemonError,
+    FoldersError,
+    JournalError,
+    JournalInUse,
+    RuleError,
+    TokenError,
+    TrustError,
+)
 from putgate_daemon.journal import report, worker
 from putgate_daemon.journal.records import NEVER, RootStatus, ScanRecord
 from putgate_protocol.settings.daemon import ENV_PREFIX, DaemonSettings
@@ -238,7 +246,7 @@ def _refuse(error: Exception | str) -> NoReturn:
     match error:
         case JournalInUse():
             sys.exit(IN_USE)
-        case SettingsError() | RuleError() | FoldersError() | TokenError() | str():
+        case SettingsError() | RuleError() | FoldersError() | TokenError() | TrustError() | str():
             sys.exit(UNUSABLE)
         case _:
             sys.exit(FAILED)

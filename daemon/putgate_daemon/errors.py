@@ -8,6 +8,7 @@ DaemonError
 ├── RuleError           a pattern of a folder's rules is not one
 ├── FoldersError        two folders are one
 ├── TokenError          the token cannot be read
+├── TrustError          the CA file cannot be read
 └── RootMissing         a folder is not there (now); never a reason to forget its files
 """
 
@@ -43,6 +44,10 @@ class FoldersError(DaemonError):
 
 
 class TokenError(DaemonError):
+    pass
+
+
+class TrustError(DaemonError):
     pass
 
 

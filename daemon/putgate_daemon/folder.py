@@ -370,8 +370,12 @@ class FolderSync:
         except RootMissing:
             self.want_scan()
             return
-        if await self.journal.identity(self.number) == (identity.device, identity.inode):
+        scanned = await self.journal.identity(self.number)
+        if scanned == (identity.device, identity.inode):
             await self.journal.forget(self.number, gone)
+        elif scanned is not None:
+            # Another directory took the folder's place; a scan says what that means.
+            self.want_scan()
 
     # Planning.
 

@@ -17,7 +17,7 @@ import structlog
 from putgate.client import Client
 from putgate.options import Options
 from putgate_daemon.entries import shown
-from putgate_daemon.errors import FoldersError, RootMissing
+from putgate_daemon.errors import FoldersError, RootMissing, TrustError
 from putgate_daemon.folder import FolderSync
 from putgate_daemon.health import Metrics, serve
 from putgate_daemon.journal.journal import Journal
@@ -27,13 +27,13 @@ from putgate_daemon.rules import OwnFiles, Rules, below
 from putgate_daemon.token_file import TokenFile
 from putgate_daemon.transfer import Done, Missed, Outcome, Task, Transfer, Vanished
 from putgate_daemon.watch import Hint
-from putgate_protocol.settings.daemon import DaemonSettings
+from putgate_protocol.settings.daemon import DaemonSettings, Server
 
 LOOKERS = 2
 """Threads for lstat and listings: one disk seldom answers more at once, and the other cores are for hashing."""
 
 CHANGES = 5
-"""Run once: how often a file may change under its upload before it counts as failed."""
+"""Run once: how often a file may change, or go, under its upload and be looked at again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,9 @@ class Listener:
                 self._failed(outcome)
             case Vanished():
                 self._log.info("vanished", name=str(outcome.task.name))
+                if not self._patient:
+                    # Perhaps the whole folder went: nothing watches it in a single run, so a look has to find out.
+                    self._once_again(outcome.task.root, outcome.task.entry.path)
             case _:
                 assert_never(outcome)
 
@@ -117,11 +120,15 @@ class Listener:
 
     def _once_failed(self, missed: Missed) -> None:
         """There is no next try later, so a file that changed under its upload gets its next one in this run."""
-        key = (missed.root, missed.entry.path)
-        self._missed[key] = missed
-        self._changes[key] = self._changes.get(key, 0) + 1
-        if missed.code == "source_changed" and self._changes[key] <= CHANGES:
-            self.folders[missed.root].hint([Hint(missed.entry.path, made=False)])
+        self._missed[missed.root, missed.entry.path] = missed
+        if missed.code == "source_changed":
+            self._once_again(missed.root, missed.entry.path)
+
+    def _once_again(self, root: int, path: bytes) -> None:
+        """Look at a file again, but not for ever."""
+        changes = self._changes[root, path] = self._changes.get((root, path), 0) + 1
+        if changes <= CHANGES:
+            self.folders[root].hint([Hint(path, made=False)])
 
     def failures(self) -> list[Failure]:
         """All that a single run could not store."""
@@ -181,7 +188,7 @@ async def compose(
         stack.push_async_callback(journal.close)
         pool = stack.enter_context(ThreadPoolExecutor(LOOKERS, thread_name_prefix="look"))
         options = Options(concurrency=settings.transfers.concurrency, give_up_after=give_up_after)
-        client = await stack.enter_async_context(Client(settings.server.url, token=token, options=options))
+        client = await stack.enter_async_context(_client(settings.server, token, options))
         transfer = Transfer(
             engine=lambda: client.engine(JournalProgress(journal)),
             journal=journal,
@@ -206,6 +213,15 @@ async def compose(
             folders.append(listener.folders[number])
         listener.metrics = Metrics(folders, transfer)
         yield Sync(folders=folders, transfer=transfer, metrics=listener.metrics, listener=listener)
+
+
+def _client(server: Server, token: TokenFile | None, options: Options) -> Client:
+    try:
+        return Client(server.url, token=token, options=options, ca_file=server.ca_file)
+    except OSError as error:
+        raise TrustError(f"CA file {server.ca_file}: {error.strerror}") from error
+    except ValueError as error:
+        raise TrustError(f"CA file: {error}") from error
 
 
 def folder_rules(settings: DaemonSettings, config: Path) -> list[Rules]:

@@ -319,8 +319,14 @@ class MemoryStore:
     async def bucket_exists(self) -> bool:
         return self._exists
 
-    async def create_bucket(self) -> None:
-        self._exists = True
+    async def create_bucket(self) -> bool:
+        made, self._exists = not self._exists, True
+        return made
+
+    async def delete_bucket(self) -> None:
+        if self.objects or self._uploads:
+            raise Refused("the bucket is not empty", code="BucketNotEmpty")
+        self._exists = False
 
     async def ensure_abort_rule(self, rule_id: str, prefix: str, days: int) -> None:
         self._check_exists()

@@ -107,6 +107,34 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of an object, or the marker of its deletion."""
+
+    key: str
+    version_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionPage:
+    """One page of versions. `token`: for the next page; None at the end."""
+
+    versions: Sequence[Version]
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialMark:
+    """Tells credentials from others without showing them.
+
+    `identity`: whose they are, the same in every process; it may be written down. `value`: changes whenever any of
+    them does, its secret too; it means something in this process only.
+    """
+
+    identity: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectHeaders:
     """What an object is stored with. `metadata` keys are lower case, `[a-z0-9-]`, values printable ASCII."""
 
@@ -273,12 +301,44 @@ class DeletesIfMatch(Protocol):
 
 @runtime_checkable
 class ManagesBucket(Protocol):
-    """The store can create and look for its bucket."""
+    """The store can look for its bucket, create it and remove it."""
 
     async def bucket_exists(self) -> bool: ...
 
-    async def create_bucket(self) -> None:
-        """Create the bucket; one that this account owns already is fine."""
+    async def create_bucket(self) -> bool:
+        """Create the bucket; one that this account owns already is fine. False where the store says that it was there
+        already; some (AWS in us-east-1) never do, so only who saw it absent before may believe a True.
+        """
+        ...
+
+    async def delete_bucket(self) -> None:
+        """Remove the bucket; what is absent already is fine. It has to be empty: who calls this has looked, since
+        some stores (SeaweedFS) remove a bucket with all that it holds. The others raise `Refused`.
+        """
+        ...
+
+
+@runtime_checkable
+class ListsVersions(Protocol):
+    """The store can say what a bucket keeps of objects that were overwritten or deleted."""
+
+    async def list_versions(self, prefix: str, *, token: str | None = None) -> VersionPage:
+        """One page of every version and delete marker of keys that begin with `prefix`, present ones included. A
+        bucket without versioning has one of each object. Raises `Unsupported` where this very store has no such call.
+        """
+        ...
+
+    async def delete_version(self, version: Version) -> None:
+        """Remove one version or delete marker for good; what is absent already is fine."""
+        ...
+
+
+@runtime_checkable
+class HasCredentials(Protocol):
+    """The store is reached with credentials, which may be replaced while the process runs."""
+
+    async def credential_mark(self) -> CredentialMark:
+        """Of those that a call would use now. Costs no call to the store. Raises `Permanent`, `Transient`."""
         ...
 
 

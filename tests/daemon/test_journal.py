@@ -284,6 +284,11 @@ async def test_report_reads_beside_a_running_daemon(journal: Journal, tmp_path: 
     assert report.read(tmp_path / "none.db") is None
 
 
+def test_report_of_a_journal_that_is_just_being_made(tmp_path: Path) -> None:
+    (tmp_path / "j.db").touch()
+    assert report.read(tmp_path / "j.db") is None
+
+
 def test_report_of_a_damaged_journal_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "j.db").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(JournalError):

@@ -191,11 +191,11 @@ async def test_an_upload_aborted_by_another_hand_is_healed(stack: Stack) -> None
     def abort(call: Call) -> None:
         client = stack.api.store.client()
         try:
-            client.abort_multipart_upload(  # type: ignore[attr-defined]
+            client.abort_multipart_upload(
                 Bucket=stack.api.store.bucket, Key=_key(call), UploadId=call.head.query["uploadId"]
             )
         finally:
-            client.close()  # type: ignore[attr-defined]
+            client.close()
         aborted.set()
 
     stack.store.on(nth(3, part_put), abort)

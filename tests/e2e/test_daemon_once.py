@@ -109,6 +109,46 @@ def test_what_cannot_be_stored_is_listed_and_stops_nothing_else(home: Stack) -> 
     assert home.once().process.returncode == 1
 
 
+@pytest.mark.parametrize("left", ["nothing", "an empty directory"])
+def test_a_folder_that_goes_before_its_files_are_read_is_a_failure(home: Stack, left: str) -> None:
+    home.settings["folders"][0]["settle"] = "0s"
+    fill(home.folder, 20)
+
+    def go(_: Call) -> None:
+        home.daemons[-1].wait_for("scanned")
+        home.folder.rename(home.home / "away")
+        if left == "an empty directory":  # as a disk leaves where it was mounted
+            home.folder.mkdir()
+
+    home.to_api.on(kind("part_limit"), go, times=1)
+    daemon = home.once()
+    assert daemon.process.returncode == 1, daemon.tail()
+    assert len(daemon.of("vanished")) == 20
+    code = "folder_missing" if left == "nothing" else "folder_empty"
+    assert [line for line in daemon.text if line.startswith(f"failed: {home.folder}: ") and f"({code})" in line]
+
+    if home.folder.exists():
+        home.folder.rmdir()
+    (home.home / "away").rename(home.folder)
+    assert home.once().process.returncode == 0
+    home.assert_identical()
+
+
+def test_a_file_that_goes_before_it_is_read_is_none(home: Stack) -> None:
+    home.settings["folders"][0]["settle"] = "0s"
+    fill(home.folder, 2)
+
+    def go(_: Call) -> None:
+        home.daemons[-1].wait_for("scanned")
+        (home.folder / "d0000" / "f00000").unlink()
+
+    home.to_api.on(kind("part_limit"), go, times=1)
+    daemon = home.once()
+    assert daemon.process.returncode == 0, daemon.tail()
+    assert (len(daemon.of("vanished")), len(daemon.of("uploaded")), len(daemon.of("scanned"))) == (1, 1, 1)
+    home.assert_identical()
+
+
 def test_a_token_without_the_right_fails_its_files_and_a_new_one_heals(home: Stack) -> None:
     fill(home.folder, 3)
     token = home.home / "token"

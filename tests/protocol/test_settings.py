@@ -84,7 +84,7 @@ def test_the_environment_fills_an_empty_group() -> None:
     [
         ("uploads: {}", "uploads"),
         ("upload: {part_sise: 1}", "upload.part_sise"),
-        ("listen: {tls: {cert: x}}", "listen.tls"),
+        ("listen: {proxy: {cert: x}}", "listen.proxy"),
     ],
 )
 def test_an_unknown_key_is_named_with_its_place(extra: str, place: str) -> None:

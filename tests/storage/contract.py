@@ -89,6 +89,29 @@ async def ready(store: Store, holder: Holder, key: str, body: bytes) -> tuple[St
     return upload, await send_parts(store, holder, upload, [body])
 
 
+class BucketContract:
+    """Of stores that manage their bucket. Subclasses give `fresh`, a store whose bucket is not there yet."""
+
+    async def test_a_bucket_comes_and_goes(self, fresh: Store) -> None:
+        assert isinstance(fresh, ManagesBucket)
+        assert await fresh.bucket_exists() is False
+        await fresh.delete_bucket()
+        assert await fresh.create_bucket() is True
+        assert await fresh.bucket_exists() is True
+        await fresh.put_small("some/key", b"x")
+        await fresh.delete("some/key")
+        await fresh.delete_bucket()
+        assert await fresh.bucket_exists() is False
+        await fresh.delete_bucket()
+
+    async def test_creating_it_again_is_fine(self, fresh: Store) -> None:
+        assert isinstance(fresh, ManagesBucket)
+        await fresh.create_bucket()
+        await fresh.put_small("some/key", b"x")
+        assert await fresh.create_bucket() in {True, False}
+        assert await fresh.head("some/key") is not None
+
+
 class StoreContract:
     """Subclasses give `store` and `holder`; `prefix` is unique per test."""
 

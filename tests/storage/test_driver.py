@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,14 +21,18 @@ from putgate_storage.s3.providers import profile, style
 from putgate_storage.store import (
     DeletesIfMatch,
     ExpiresUploads,
+    HasCredentials,
     ListsUploads,
+    ListsVersions,
     ManagesBucket,
     PartToSign,
     Probeable,
     StoreUpload,
 )
+from tests.servers.certificates import Authority
 from tests.servers.seaweedfs import SeaweedFS
 from tests.storage.canned import Canned, canned_store
+from tests.storage.changing_front import ChangingFront
 from tests.storage.conftest import credential_files
 
 LIFE = timedelta(minutes=15)
@@ -80,9 +85,62 @@ def test_addressing(configured: str, provider: Provider, bucket: str, expected: 
 
 
 def test_abilities(s3_store: S3Store) -> None:
-    for ability in (ListsUploads, ManagesBucket, ExpiresUploads, Probeable):
+    for ability in (ListsUploads, ListsVersions, ManagesBucket, ExpiresUploads, HasCredentials, Probeable):
         assert isinstance(s3_store, ability)
     assert not isinstance(s3_store, DeletesIfMatch)
+
+
+# --- certificates ---
+
+
+async def test_a_new_authority_is_trusted_without_a_restart(
+    s3_settings: S3, seaweedfs: SeaweedFS, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("putgate_storage.s3.http._LOOK_EVERY", 0.0)
+    old, new, bundle = Authority("old"), Authority("new"), tmp_path / "ca.crt"
+    bundle.write_bytes(old.pem)
+    with ChangingFront(seaweedfs.endpoint, old, tmp_path) as front:
+        store = await open_store(s3_settings.model_copy(update={"endpoint": front.url, "ca_bundle": bundle}))
+        await store.put_small(prefix + "x", b"1")
+        front.present(new, tmp_path)
+        await _until_refused(store, prefix)
+        # While it is being replaced there may be none, or half of one.
+        bundle.unlink()
+        with pytest.raises(Permanent):
+            await store.put_small(prefix + "x", b"2")
+        bundle.write_text("half")
+        with pytest.raises(Permanent):
+            await store.put_small(prefix + "x", b"2")
+        replacement = tmp_path / "fresh"
+        replacement.write_bytes(new.pem)
+        replacement.replace(bundle)
+        await store.put_small(prefix + "x", b"3")
+        await store.aclose()
+
+
+async def _until_refused(store: S3Store, prefix: str) -> None:
+    """A call may still find its connection breaking; a new one meets the new certificate."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await store.put_small(prefix + "x", b"2")
+            except Transient:
+                continue
+            except Permanent:
+                return
+
+
+@pytest.mark.parametrize(("content", "code"), [(None, "CaBundleMissing"), ("no certificate", "CaBundleInvalid")])
+async def test_a_bundle_that_cannot_be_used_is_said_at_once(
+    s3_settings: S3, tmp_path: Path, content: str | None, code: str
+) -> None:
+    bundle = tmp_path / "ca.crt"
+    if content is not None:
+        bundle.write_text(content)
+    with pytest.raises(Permanent) as raised:
+        await open_store(s3_settings.model_copy(update={"ca_bundle": bundle}))
+    assert raised.value.code == code
+    assert str(bundle) in str(raised.value)
 
 
 # --- reserved keys ---
@@ -132,6 +190,71 @@ async def test_rotated_files_reach_calls_and_signatures(
     (tmp_path / "secret-key").write_text(seaweedfs.secret_key)
     await store.put_small(prefix + "x", b"3")
     await store.aclose()
+
+
+async def test_credentials_are_told_apart_without_showing_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("putgate_storage.s3.credentials._LOOK_EVERY", 0.0)
+    settings = S3(bucket="bucket", endpoint="http://127.0.0.1:1", credentials=credential_files(tmp_path, "id", "s1"))
+    store, other = await open_store(settings), await open_store(settings)
+    first = await store.credential_mark()
+    assert await store.credential_mark() == first
+    assert (await other.credential_mark()).identity == first.identity
+    assert (await other.credential_mark()).value != first.value, "a value that could be compared could be guessed"
+    credential_files(tmp_path, "id", "s2")
+    second = await store.credential_mark()
+    assert second.identity == first.identity
+    assert second.value != first.value
+    credential_files(tmp_path, "another", "s2")
+    assert (await store.credential_mark()).identity != first.identity
+    assert "another" not in str(await store.credential_mark())
+    await store.aclose()
+    await other.aclose()
+
+
+async def test_temporary_credentials_are_marked_by_their_role(s3_store: S3Store, tmp_path: Path) -> None:
+    await with_temporary(s3_store, timedelta(seconds=90), tmp_path)
+    source = s3_store._presigner._credentials
+    first = await source.mark()
+    await with_temporary(s3_store, timedelta(seconds=3600), tmp_path)
+    assert await s3_store._presigner._credentials.mark() == first
+
+
+async def test_files_that_are_swapped_together_are_read_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that is between the two files when the folder is swapped, as Kubernetes swaps it."""
+    for generation in ("old", "new"):
+        (tmp_path / generation).mkdir()
+        credential_files(tmp_path / generation, generation, f"{generation}-secret")
+    data = tmp_path / "..data"
+    data.symlink_to("old")
+    real, swapped = Path.read_text, False
+
+    def read(path: Path, *arguments: str) -> str:
+        nonlocal swapped
+        text = real(path, *arguments)
+        if path.name == "access-key" and not swapped:
+            swapped = True
+            (tmp_path / "fresh").symlink_to("new")
+            (tmp_path / "fresh").rename(data)
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read)
+    files = FileCredentials(data / "access-key", data / "secret-key", None)
+    assert swapped
+    assert (files.access_key, files.secret_key) == ("new", "new-secret")
+
+
+async def test_a_secret_that_is_missing_and_one_that_lacks_a_key(tmp_path: Path) -> None:
+    settings = S3(bucket="bucket", endpoint="http://127.0.0.1:1", credentials=credential_files(tmp_path, "a", "s"))
+    (tmp_path / "secret-key").unlink()
+    with pytest.raises(Permanent) as raised:
+        await open_store(settings)
+    assert raised.value.code == "SecretKeyMissing"
+    (tmp_path / "access-key").unlink()
+    with pytest.raises(Permanent) as raised:
+        await open_store(settings)
+    assert raised.value.code == "SecretMissing"
 
 
 async def test_the_environment_is_the_sdks_chain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -162,4 +163,36 @@ async def test_empty_credentials_are_said_at_once(missing: str, folder: Path) ->
     (folder / missing).write_text("\n")
     with pytest.raises(Permanent) as raised:
         await open_store(settings)
-    assert raised.value.code == "NoCredentials"
+    assert raised.value.code == "SecretKeyMissing"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        ("http://127.0.0.1:{port}", "connection refused"),
+        ("http://no-such-store.invalid", "the endpoint's name cannot be resolved"),
+    ],
+)
+async def test_why_there_is_no_answer_is_said(endpoint: str, why: str, folder: Path) -> None:
+    store = await opened(endpoint.format(port=free_port()), folder)
+    with pytest.raises(Transient, match=why):
+        await store.head("k")
+    await store.aclose()
+
+
+async def test_a_store_that_is_silent_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("putgate_storage.s3.driver._READ_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = await opened(f"http://127.0.0.1:{silent.getsockname()[1]}", folder)
+        with pytest.raises(Transient, match="no answer in time"):
+            await store.head("k")
+        await store.aclose()
+
+
+async def test_the_region_that_a_bucket_is_in_is_said(folder: Path) -> None:
+    async with canned_store(lambda _: error(301, "PermanentRedirect", x_amz_bucket_region="eu-south-7")) as endpoint:
+        store = await opened(endpoint, folder)
+        with pytest.raises(Permanent, match="the bucket is in region eu-south-7") as raised:
+            await store.list("")
+        await store.aclose()
+    assert raised.value.code == "PermanentRedirect"

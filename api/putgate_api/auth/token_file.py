@@ -11,15 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 from pydantic import Field, field_validator
 
-from putgate_api.auth.authenticate import bearer_token
+from putgate_api.auth.authenticate import NotAuthenticated, bearer_token
 from putgate_api.auth.caller import Caller, Rule, Verb, owner_id
 from putgate_api.reloading import Reloading, Unreadable
 from putgate_protocol.names import parse_prefix
 from putgate_protocol.problems import problem
+from putgate_protocol.report import ReportedCondition
 from putgate_protocol.settings.load import SettingsError, SettingsModel, load
 from putgate_protocol.settings.quantities import Size
+
+log = structlog.get_logger("putgate.api")
 
 ISSUER = "putgate:file"
 
@@ -46,18 +50,38 @@ class Tokens(SettingsModel):
 class TokenFile:
     """Authenticates by a token file, which is read again when it changes."""
 
-    def __init__(self, path: Path) -> None:
-        self._callers = Reloading(path, _parse)
+    rules_hash: str | None = None
 
-    def authenticate(self, authorization: str | None) -> Caller:
+    def __init__(self, path: Path) -> None:
+        self._callers = Reloading(path, _parse, told=_tell)
+
+    async def authenticate(self, authorization: str | None) -> Caller:
         token = bearer_token(authorization)
         try:
             callers = self._callers.current()
         except Unreadable:
             raise problem("not_ready", "the server cannot read its tokens at present", retry_after=5) from None
         if (caller := callers.get(hash_token(token))) is None:
-            raise problem("unauthenticated", "the token is not known here")
+            raise NotAuthenticated("unknown_token", "the token is not known here")
         return caller
+
+    async def keep(self) -> None:
+        return
+
+    def condition(self) -> ReportedCondition:
+        try:
+            self._callers.current()
+        except Unreadable as error:
+            return ReportedCondition(
+                type="Authentication",
+                status="False",
+                reason="RulesInvalid",
+                message=str(error)[:1024],
+                user_error=True,
+            )
+        return ReportedCondition(
+            type="Authentication", status="True", reason="Configured", message="the token file is read"
+        )
 
     def check(self) -> None:
         """Read the file now; raises `Unreadable`."""
@@ -73,6 +97,11 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def _tell(callers: Mapping[str, Caller] | None, failure: str) -> None:
+    if callers is None:
+        log.error("tokens cannot be read, so nobody of their file can call", reason=failure)
+
+
 def _parse(text: str) -> Mapping[str, Caller]:
     try:
         entries = load(Tokens, text, origin="tokens", environment={}, env_prefix="").tokens
@@ -82,6 +111,11 @@ def _parse(text: str) -> Mapping[str, Caller]:
     for entry in entries:
         if entry.sha256 in callers:
             raise ValueError(f"the token of {entry.subject} is named twice")
-        rule = Rule(verbs=frozenset(entry.verbs), prefixes=tuple(entry.prefixes), max_object_size=entry.max_object_size)
+        rule = Rule(
+            name="token-file",
+            verbs=frozenset(entry.verbs),
+            prefixes=tuple(entry.prefixes),
+            max_object_size=entry.max_object_size,
+        )
         callers[entry.sha256] = Caller(owner=owner_id(ISSUER, entry.subject), subject=entry.subject, rules=(rule,))
     return callers

@@ -10,8 +10,21 @@ class RecordKeys:
     prefix: str
 
     @property
+    def own(self) -> str:
+        """Below it everything is Putgate's, of any version."""
+        return f"{self.prefix}.putgate/"
+
+    @property
     def root(self) -> str:
-        return f"{self.prefix}.putgate/v1/"
+        return f"{self.own}v1/"
+
+    @property
+    def claim(self) -> str:
+        return f"{self.root}claim.json"
+
+    @property
+    def probe(self) -> str:
+        return f"{self.root}probe.json"
 
     @property
     def bucket(self) -> str:

@@ -25,14 +25,14 @@ Disposition = Literal["AttachActiveContent", "Attach", "Inline"]
 
 def add_file_routes(app: web.Application, serving: Serving, disposition: Disposition) -> None:
     async def get(request: web.Request) -> web.Response:
-        caller = serving.caller(request)
+        caller = await serving.caller(request)
         name = name_of(request)
         signed = await redirect(serving.bucket, caller, name, disposition=disposition)
         headers = {"Location": signed.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
         return web.Response(status=302, headers=headers)
 
     async def head(request: web.Request) -> web.Response:
-        found = await describe(serving.bucket, serving.caller(request), name_of(request))
+        found = await describe(serving.bucket, await serving.caller(request), name_of(request))
         headers = {
             HEADER_SIZE: str(found.file.size),
             HEADER_VERSION: found.file.version or "",
@@ -49,12 +49,12 @@ def add_file_routes(app: web.Application, serving: Serving, disposition: Disposi
         return response
 
     async def delete(request: web.Request) -> web.Response:
-        caller = serving.caller(request)
+        caller = await serving.caller(request)
         await remove(serving.bucket, caller, name_of(request), if_match=request.headers.get("If-Match"))
         return web.Response(status=204)
 
     async def listing(request: web.Request) -> web.Response:
-        caller = serving.caller(request)
+        caller = await serving.caller(request)
         query = _query(request)
         asked = Listing.parse(
             serving.bucket, query.get("prefix", b""), _text(query, "delimiter"), _limit(_text(query, "limit"))

@@ -13,6 +13,8 @@ from aiohttp.typedefs import Middleware
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from putgate_api.auth import audit
+from putgate_api.auth.authenticate import NotAuthenticated
 from putgate_api.metrics import Metrics
 from putgate_api.reloading import Unreadable
 from putgate_api.uploads.batch import invalid_request
@@ -25,6 +27,9 @@ log = structlog.get_logger("putgate.api")
 
 Answer = TypeVar("Answer", bound=Message)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+HEADER_REQUEST_ID = "X-Request-Id"
+"""A caller's own id of a request, for both sides' logs."""
 
 _RETRY_AFTER = 1.0
 """Seconds; what a client waits at least for a store that is away. Its own jitter spreads the rest."""
@@ -76,34 +81,44 @@ def problem_response(error: Problem) -> web.Response:
 
 
 def observing(metrics: Metrics) -> Middleware:
-    """A middleware: failures become problems, and every call is counted, timed and logged once."""
+    """A middleware: failures become problems, and every call is counted, timed and logged once.
+
+    What is decided about the caller has its own lines, with the same request id.
+    """
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         call = request.match_info.route.name or "unknown"
         code = "ok"
-        try:
-            return await handler(request)
-        except web.HTTPException as error:
-            found = _foreign(error)
-            code = found.code
-            return problem_response(found)
-        except (Problem, StoreError, Unreadable) as error:
-            found = as_problem(error)
-            code = found.code
-            return problem_response(found)
-        except Exception as error:
-            log.exception("call failed", call=call, error=type(error).__name__)
-            found = as_problem(error)
-            code = found.code
-            return problem_response(found)
-        finally:
-            seconds = time.perf_counter() - started
-            metrics.call(call, code, seconds)
-            log.info("call", call=call, code=code, ms=round(seconds * 1000, 1))
+        with audit.request(request.headers.get(HEADER_REQUEST_ID), metrics.denied) as request_id:
+            try:
+                return await handler(request)
+            except Exception as error:  # noqa: BLE001 - every failure has an answer
+                found = _judged(error, call, request_id)
+                code = found.code
+                return problem_response(found)
+            finally:
+                seconds = time.perf_counter() - started
+                metrics.call(call, code, seconds)
+                log.info("call", call=call, code=code, ms=round(seconds * 1000, 1), request_id=request_id)
 
     return observe
+
+
+def _judged(error: Exception, call: str, request_id: str) -> Problem:
+    """What a call's failure is answered with; what nobody foresaw is logged with all that is known."""
+    match error:
+        case web.HTTPException():
+            return _foreign(error)
+        case NotAuthenticated():
+            audit.unknown(error.reason)
+            return error
+        case Problem() | StoreError() | Unreadable():
+            return as_problem(error)
+        case _:
+            log.error("call failed", call=call, error=type(error).__name__, request_id=request_id, exc_info=error)
+            return as_problem(error)
 
 
 def _foreign(error: web.HTTPException) -> Problem:

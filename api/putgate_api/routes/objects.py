@@ -39,7 +39,7 @@ UseCase = Callable[[Bucket, Caller, Request], Awaitable[Message]]
 
 def add_object_routes(app: web.Application, serving: Serving, metrics: Metrics) -> None:
     async def part_limit(request: web.Request) -> web.Response:
-        serving.caller(request)
+        await serving.caller(request)
         body = to_json(serving.bucket.part_limit().to_wire())
         etag = hashlib.sha256(body).hexdigest()[:16]
         headers = {"Cache-Control": "private, max-age=300", "ETag": f'"{etag}"'}
@@ -48,7 +48,7 @@ def add_object_routes(app: web.Application, serving: Serving, metrics: Metrics) 
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def initiate_upload(request: web.Request) -> web.Response:
-        caller = serving.caller(request)
+        caller = await serving.caller(request)
         message = await read(request, InitiateRequest)
         try:
             outcome = await initiate(serving.bucket, caller, message)
@@ -59,7 +59,7 @@ def add_object_routes(app: web.Application, serving: Serving, metrics: Metrics) 
         return answer(outcome)
 
     async def batch_call(request: web.Request) -> web.Response:
-        caller = serving.caller(request)
+        caller = await serving.caller(request)
         message = await read(request, BatchRequest)
         outcomes = await batch(serving.bucket, caller, message.items)
         for item, outcome in zip(message.items, outcomes, strict=True):
@@ -69,7 +69,7 @@ def add_object_routes(app: web.Application, serving: Serving, metrics: Metrics) 
 
     def simple(kind: type[Request], use_case: UseCase[Request]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            caller = serving.caller(request)
+            caller = await serving.caller(request)
             return answer(await use_case(serving.bucket, caller, await read(request, kind)))
 
         return handle

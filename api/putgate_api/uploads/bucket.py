@@ -54,7 +54,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """One bucket and prefix, as the use cases see it. `public_url`: where clients reach this API."""
+    """One bucket and prefix, as the use cases see it. `public_url`: where clients reach this API. `closed`: why no new
+    upload may begin; what has begun may still end.
+    """
 
     store: Store
     prefix: str
@@ -65,6 +67,7 @@ class Bucket:
     sessions: Sessions
     parts: PartRecords
     public_url: str
+    closed: str | None = None
     random_hex: Callable[[int], str] = secrets.token_hex
 
     def now(self) -> datetime:

@@ -26,6 +26,9 @@ _CONTENT_TYPE = re.compile(
 _MAX_METADATA_BYTES = 1024
 """S3 allows 2 KiB of user metadata in all; Putgate's own takes some of it."""
 
+_CLOSED_RETRY = 60.0
+"""Seconds. It is minutes at the least until the store is looked at again."""
+
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 
@@ -60,11 +63,13 @@ class Declared:
 
 
 def declare(bucket: Bucket, caller: Caller, request: InitiateRequest) -> Declared:
-    """Check a request; raises the problem of the first rule that it breaks."""
+    """Check a request; raises the problem of the first rule that it breaks, `not_ready` where nothing may begin."""
     name = request.parsed_name()
     key = bucket.key(name)
     size = _size(bucket, request.size)
     require(caller, "upload", name, size)
+    if bucket.closed is not None:
+        raise problem("not_ready", f"no upload may begin here: {bucket.closed}", retry_after=_CLOSED_RETRY)
     plan = bucket.facts.rule.plan(size)
     if request.part_size != plan.part_size:
         raise problem(

@@ -6,7 +6,7 @@ was lost succeeds.
 
 from __future__ import annotations
 
-from putgate_api.auth.access import may
+from putgate_api.auth.access import may, refusal
 from putgate_api.auth.caller import Caller
 from putgate_api.upload_id import UploadToken
 from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, PUT_LIFE, Bucket
@@ -90,7 +90,8 @@ def _is_stored(declared: Declared, content: Content) -> bool:
 def _check_preconditions(declared: Declared, head: Head | None, *, readable: bool) -> None:
     if declared.if_match is not None:
         if not readable:
-            raise problem("forbidden", f"if_match needs the right to download {declared.name}, or to own it")
+            detail = f"if_match needs the right to download {declared.name}, or to own it"
+            raise refusal(declared.caller, "download", declared.name, "not_granted", detail)
         if head is None or head.etag != declared.if_match:
             raise problem("precondition_failed", f"{declared.name} does not have the version of if_match")
     if declared.if_absent and head is not None:

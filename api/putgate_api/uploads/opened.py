@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from putgate_api.auth.access import require
+from putgate_api.auth.access import refusal, require
 from putgate_api.auth.caller import Caller
 from putgate_api.records.sessions import Kept, Session, SessionOf
 from putgate_api.upload_id import UploadToken
@@ -27,7 +27,7 @@ def open_upload_id(bucket: Bucket, caller: Caller, upload_id: str) -> Opened:
     """Raises `upload_id_invalid`, `upload_expired`, `forbidden`."""
     token = bucket.sealer.open_upload(upload_id, bucket_id=bucket.facts.bucket_id, now=bucket.now())
     if token.owner != caller.owner:
-        raise problem("forbidden", "this upload was begun by somebody else")
+        raise refusal(caller, "upload", token.name, "not_owner", "this upload was begun by somebody else")
     require(caller, "upload", token.name, token.size)
     key = bucket.key(token.name)
     return Opened(

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from putgate.client import Client
 from putgate.options import Options
-from putgate.wire import Token, checked_token, checked_url
+from putgate.token_file import TokenFile, checked_token
+from putgate.wire import Token, checked_url
 from putgate_protocol.settings.load import SettingsError, SettingsModel, load
 from putgate_protocol.settings.quantities import Duration, parse_duration
 
@@ -24,13 +25,14 @@ from putgate_protocol.settings.quantities import Duration, parse_duration
 class CommandSettings(SettingsModel):
     """`~/.config/putgate/config.yaml`. An unknown key is an error.
 
-    `server`: the API's URL. `token_file`: holds the bearer token. `concurrency`: PUTs at once. `retry_for`: how
-    long what may pass by itself is tried again.
+    `server`: the API's URL. `token_file`: holds the bearer token. `ca_file`: certificates to trust beside the
+    system's. `concurrency`: PUTs at once. `retry_for`: how long what may pass by itself is tried again.
     """
 
     server: Annotated[str, Field(pattern=r"^https?://[^?#@\s]+$")] | None = None
     token: str | None = Field(default=None, min_length=1, repr=False)
     token_file: Path | None = None
+    ca_file: Path | None = None
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16
     retry_for: Duration = timedelta(minutes=2)
 
@@ -42,9 +44,15 @@ class Connection:
     url: str
     token: Token = field(repr=False)
     options: Options
+    ca_file: Path | None
 
     def client(self) -> Client:
-        return Client(self.url, token=self.token, options=self.options)
+        try:
+            return Client(self.url, token=self.token, options=self.options, ca_file=self.ca_file)
+        except OSError as error:
+            raise click.UsageError(f"the CA file {self.ca_file} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise click.UsageError(f"the CA file: {error}") from None
 
 
 def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
@@ -61,7 +69,7 @@ _OPTIONS = (
         metavar="FILE",
         envvar="PUTGATE_TOKEN_FILE",
         type=click.Path(path_type=Path),
-        help="File with the bearer token; read again when the API refuses it.  [env: PUTGATE_TOKEN_FILE]",
+        help="File with the bearer token; read again when it changes.  [env: PUTGATE_TOKEN_FILE]",
     ),
     click.option(
         "--token",
@@ -70,11 +78,18 @@ _OPTIONS = (
         "environment.  [env: PUTGATE_TOKEN]",
     ),
     click.option(
+        "--ca-file",
+        metavar="FILE",
+        envvar="PUTGATE_CA_FILE",
+        type=click.Path(path_type=Path),
+        help="Certificates (PEM) to trust beside the system's, of the API and the store.  [env: PUTGATE_CA_FILE]",
+    ),
+    click.option(
         "--config",
         "config_file",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="Configuration with server, token_file, token, concurrency, retry_for.  "
+        help="Configuration with server, token_file, token, ca_file, concurrency, retry_for.  "
         "[default: ~/.config/putgate/config.yaml]",
     ),
     click.option(
@@ -96,6 +111,7 @@ def with_connection(command: Callable[..., None]) -> Callable[..., None]:
         server: str | None,
         token: str | None,
         token_file: Path | None,
+        ca_file: Path | None,
         config_file: Path | None,
         retry_for: timedelta | None,
         verbose: bool,
@@ -115,7 +131,13 @@ def with_connection(command: Callable[..., None]) -> Callable[..., None]:
         options = Options(
             concurrency=settings.concurrency, give_up_after=settings.retry_for if retry_for is None else retry_for
         )
-        command(connection=Connection(url=url, token=_token(token, token_file, settings), options=options), **rest)
+        connection = Connection(
+            url=url,
+            token=_token(token, token_file, settings),
+            options=options,
+            ca_file=ca_file or settings.ca_file,
+        )
+        command(connection=connection, **rest)
 
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), connected)
 
@@ -147,16 +169,12 @@ def _token(token: str | None, token_file: Path | None, settings: CommandSettings
     if path is None:
         bare = token or settings.token
         return bare if bare is None else _checked(bare, "the token")
-    _read_token(path)
-    return functools.partial(_read_token, path)
-
-
-def _read_token(path: Path) -> str:
     try:
-        return _checked(path.expanduser().read_text().strip(), f"the token file {path}")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise click.UsageError(f"the token file {path} cannot be read: {reason}") from None
+        return TokenFile(path)
+    except OSError as error:
+        raise click.UsageError(f"the token file {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise click.UsageError(f"the token file {path}: {error}") from None
 
 
 def _checked(token: str, what: str) -> str:

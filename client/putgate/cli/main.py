@@ -19,7 +19,7 @@ def main() -> None:
     """Putgate: files straight into object storage.
 
     Which API and which token: --server and --token-file of each command, the environment (PUTGATE_SERVER,
-    PUTGATE_TOKEN_FILE, PUTGATE_TOKEN), or ~/.config/putgate/config.yaml.
+    PUTGATE_TOKEN_FILE, PUTGATE_TOKEN), or ~/.config/putgate/config.yaml. A private CA: --ca-file, PUTGATE_CA_FILE.
     """
 
 

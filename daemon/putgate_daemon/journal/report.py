@@ -20,6 +20,9 @@ def read(journal: Path) -> list[RootStatus] | None:
         return None
     try:
         with closing(sqlite3.connect(f"file:{quote(str(journal))}?mode=ro", uri=True)) as db:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+                # A daemon is just making it.
+                return None
             return [_root(db, row) for row in db.execute("SELECT id, path, destination, state, detail FROM roots")]
     except sqlite3.Error as error:
         raise JournalError(f"journal {journal}: {error}") from error

@@ -55,13 +55,28 @@ class S3(SettingsModel):
         return self
 
 
+class Claimant(SettingsModel):
+    """In whose name the bucket is claimed: an object that is created again with this place goes on with its claim."""
+
+    namespace_uid: Annotated[str, Field(min_length=1, max_length=64)]
+    namespace: Annotated[str, Field(min_length=1, max_length=63)]
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+
+
 class Storage(SettingsModel):
-    """The bucket and what Putgate may do to it."""
+    """The bucket and what Putgate may do to it.
+
+    `management`: `Create` makes a missing bucket, `Adopt` sets only clean-up rules of its own, `Observe` writes no
+    settings of the bucket. `claimant`: without one no claim is taken, and whoever shares bucket and prefix is not
+    noticed. `take_over`: the id of exactly the claim to replace.
+    """
 
     type: Literal["S3"] = "S3"
     s3: S3
     prefix: str = ""
-    management: Literal["Create", "Adopt"] = "Adopt"
+    management: Literal["Create", "Adopt", "Observe"] = "Adopt"
+    claimant: Claimant | None = None
+    take_over: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     abort_incomplete_after_days: Annotated[int, Field(ge=1, le=365)] = 7
 
     @field_validator("prefix")
@@ -109,22 +124,76 @@ class InstantUpload(SettingsModel):
     min_size: Size = 256 * 1024
 
 
+class ServiceAccounts(SettingsModel):
+    """Kubernetes ServiceAccount tokens of one audience, checked offline against the cluster's published keys.
+
+    `token_file`, `ca_file`: this process's own token and the CA, used for nothing but fetching those keys.
+    `max_lifetime`: tokens that were made to live longer are refused, since none can be revoked before its end.
+    """
+
+    audience: Annotated[str, Field(min_length=1, max_length=253)]
+    api_server: Annotated[str, Field(pattern=r"^https://[^/?#@]+$")] = "https://kubernetes.default.svc"
+    token_file: Path
+    ca_file: Path
+    max_lifetime: Duration = timedelta(hours=24)
+
+
 class Auth(SettingsModel):
-    """`token_file`: who may do what; read again when it changes. Without any way to authenticate the API refuses to
-    start, unless it is told to need none on a loopback address.
+    """`token_file`: who may do what; `rules_file`: what ServiceAccounts may do. Both are read again when they change.
+    Without any way to authenticate the API refuses to start, unless it is told to need none on a loopback address.
     """
 
     token_file: Path | None = None
+    service_accounts: ServiceAccounts | None = None
+    rules_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.service_accounts is None) != (self.rules_file is None):
+            raise ValueError("service_accounts and rules_file go together: who a caller is, and what they may do")
+        return self
+
+
+KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")]
 
 
 class UploadKeys(SettingsModel):
-    """`file`: lines `<key id> <base64 of at least 32 bytes>`; the first signs, all are accepted."""
+    """`file`: lines `<key id> <base64 of at least 32 bytes>`; the first signs, all are accepted.
 
-    file: Path
+    Or `folder`: one file per key, named by its id, with the base64 alone; `signing` signs, all `accepted` are accepted.
+    """
+
+    file: Path | None = None
+    folder: Path | None = None
+    signing: KeyId | None = None
+    accepted: list[KeyId] = Field(default=[], max_length=8)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.file is None) == (self.folder is None):
+            raise ValueError("either file or folder says where the keys are")
+        if (self.folder is None) != (self.signing is None):
+            raise ValueError("folder and signing go together")
+        if self.signing is not None and self.signing not in self.accepted:
+            raise ValueError("the signing key is one of the accepted ones")
+        if self.file is not None and self.accepted:
+            raise ValueError("accepted goes with folder: of a file all keys are accepted")
+        return self
+
+
+class Tls(SettingsModel):
+    """PEM files, read again when they change. While they are missing the API's port stays closed."""
+
+    cert_file: Path
+    key_file: Path
 
 
 class Listen(SettingsModel):
-    """`public_url`: where clients reach the API; a base URL may have a path. Default: the bound address."""
+    """`public_url`: where clients reach the API; a base URL may have a path. Default: the bound address.
+
+    `lame_duck`: how long calls are still taken after SIGTERM, so that load balancers notice first. `drain`: how long
+    calls under way may take after it.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -132,6 +201,15 @@ class Listen(SettingsModel):
     admin_port: Port = 8081
     public_url: Annotated[str, Field(pattern=r"^https?://[^?#@]+$")] | None = None
     drain: Duration = timedelta(seconds=20)
+    lame_duck: Duration = timedelta(0)
+    tls: Tls | None = None
+
+
+class Identity(SettingsModel):
+    """Which UploadBucket this process serves, and the hash of the settings it was given; for its report."""
+
+    uploadbucket_uid: Annotated[str, Field(min_length=1, max_length=64)]
+    settings_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{10}$")]
 
 
 class ApiSettings(SettingsModel):
@@ -145,6 +223,7 @@ class ApiSettings(SettingsModel):
     auth: Auth = Auth()
     upload_keys: UploadKeys
     listen: Listen = Listen()
+    identity: Identity | None = None
 
 
 ENV_PREFIX = "PUTGATE_API_"

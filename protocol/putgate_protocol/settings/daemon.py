@@ -46,10 +46,13 @@ class Folder(SettingsModel):
 
 
 class Server(SettingsModel):
-    """The signing API. `token_file` holds the bearer token; read again when it changes."""
+    """The signing API. `token_file` holds the bearer token; read again when it changes. `ca_file`: certificates to
+    trust beside the system's, of the API and of the store.
+    """
 
     url: Annotated[str, Field(pattern=r"^https?://[^?#@]+$")]
     token_file: Path | None = None
+    ca_file: Path | None = None
 
 
 class Transfers(SettingsModel):

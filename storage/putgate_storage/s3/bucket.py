@@ -1,13 +1,15 @@
-"""The bucket itself: is it there, create it, and the one lifecycle rule of ours."""
+"""The bucket itself: is it there, create and remove it, its versions, and the one lifecycle rule of ours."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, cast
 
 from putgate_storage.errors import Refused
 from putgate_storage.s3.calls import Calls
 from putgate_storage.s3.errors import Absent
 from putgate_storage.s3.lifecycle import SeenXml, same_rule, settings_known_to, unknown_settings, with_rule
+from putgate_storage.store import Version, VersionPage
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -15,8 +17,13 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import (
         CreateBucketRequestTypeDef,
         GetBucketLifecycleConfigurationOutputTypeDef,
+        ListObjectVersionsRequestTypeDef,
         PutBucketLifecycleConfigurationRequestTypeDef,
     )
+
+
+_VERSION_PAGE = 1000
+"""Versions per ListObjectVersions: S3's most."""
 
 
 class Bucket:
@@ -38,7 +45,8 @@ class Bucket:
             return False
         return True
 
-    async def create(self) -> None:
+    async def create(self) -> bool:
+        """Whether it was made just now."""
         request: CreateBucketRequestTypeDef = {"Bucket": self._name}
         if self._location is not None:
             location = cast("BucketLocationConstraintType", self._location)
@@ -47,11 +55,39 @@ class Bucket:
             await self._call("CreateBucket", "", self._client.create_bucket(**request))
         except Refused as refused:
             if refused.code == "BucketAlreadyOwnedByYou":
-                return
+                return False
             # Some stores answer this also for one's own bucket; whose it is shows in whether we may look at it.
             if refused.code == "BucketAlreadyExists" and await self.exists():
-                return
+                return False
             raise
+        return True
+
+    async def delete(self) -> None:
+        try:
+            await self._call("DeleteBucket", "", self._client.delete_bucket(Bucket=self._name))
+        except Absent:
+            return
+
+    async def versions(self, prefix: str, token: str | None) -> VersionPage:
+        request: ListObjectVersionsRequestTypeDef = {"Bucket": self._name, "Prefix": prefix, "MaxKeys": _VERSION_PAGE}
+        if token is not None:
+            request["KeyMarker"], request["VersionIdMarker"] = json.loads(token)
+        answer = await self._call("ListObjectVersions", prefix, self._client.list_object_versions(**request))
+        found = [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]
+        following = None
+        if answer.get("IsTruncated"):
+            following = json.dumps([answer.get("NextKeyMarker", ""), answer.get("NextVersionIdMarker", "")])
+        return VersionPage(
+            versions=[Version(key=it["Key"], version_id=it["VersionId"]) for it in found],
+            token=following if following != token else None,
+        )
+
+    async def delete_version(self, version: Version) -> None:
+        call = self._client.delete_object(Bucket=self._name, Key=version.key, VersionId=version.version_id)
+        try:
+            await self._call("DeleteObject", version.key, call)
+        except Absent:
+            return
 
     async def ensure_abort_rule(self, rule_id: str, prefix: str, days: int) -> None:
         standing = await self._lifecycle()

@@ -6,6 +6,10 @@ both without a restart. Nothing here logs, and no error holds a file's content.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import os
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,9 +23,13 @@ from putgate_protocol.settings.api import Credentials as CredentialSettings
 from putgate_storage.errors import Permanent, Transient
 from putgate_storage.s3.errors import LIBRARY_ERRORS
 from putgate_storage.s3.sigv4 import Credentials
+from putgate_storage.store import CredentialMark
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the files: a rotation is noticed at once for people, and costs no call per URL."""
+
+_READINGS = 5
+"""How often files that change while they are read are read again, before the next look has to do it."""
 
 
 class CredentialSource:
@@ -30,6 +38,7 @@ class CredentialSource:
     def __init__(self, session: AioSession, files: FileCredentials | None) -> None:
         self.session = session
         self._files = files
+        self._salt = secrets.token_bytes(32)
 
     async def current(self) -> Credentials:
         """Refreshed when they are about to expire. Raises `Permanent` where there are none, `Transient` where their
@@ -52,6 +61,16 @@ class CredentialSource:
             expires_at=_expiry(held),
         )
 
+    async def mark(self) -> CredentialMark:
+        """Temporary credentials are marked by the role that they are of: they change by the hour, and are no news."""
+        held = await self.current()
+        if held.expires_at is not None:
+            role = f"role {os.environ.get('AWS_ROLE_ARN', '')}"
+            return CredentialMark(identity=_digest(role), value=role)
+        whole = "\0".join((held.access_key, held.secret_key, held.token or ""))
+        value = hmac.new(self._salt, whole.encode(), hashlib.sha256).hexdigest()
+        return CredentialMark(identity=_digest(f"key {held.access_key}"), value=value)
+
 
 def credential_source(settings: CredentialSettings) -> CredentialSource:
     """Raises `Permanent` where the files cannot be read."""
@@ -63,6 +82,10 @@ def credential_source(settings: CredentialSettings) -> CredentialSource:
     files = FileCredentials(settings.access_key_id_file, settings.secret_access_key_file, settings.session_token_file)
     session.get_component("credential_provider").insert_before("env", _FileProvider(files))
     return CredentialSource(session, files)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _expiry(held: object) -> datetime | None:
@@ -89,8 +112,8 @@ class _Stamp:
 class FileCredentials:
     """Credentials in one file per value, in the shape that aiobotocore asks before each call.
 
-    While a rotation has replaced only some of the files, the store refuses the mixture for a moment; the next look
-    has all of them.
+    Files that are swapped together, as Kubernetes does, are read as they belong together. While somebody has
+    replaced only some of them by hand, the store refuses the mixture for a moment; the next look has all of them.
     """
 
     method = "putgate-files"
@@ -128,19 +151,33 @@ class FileCredentials:
         return access, secret, rest[0] if rest else None
 
     def _read(self) -> list[str]:
-        """Raises `Permanent`, never with what a file holds."""
+        """Raises `Permanent`, never with what a file holds: `SecretMissing` where there is none of the files,
+        `SecretKeyMissing` where some are there and can be read.
+        """
         try:
-            stamps = _stamps(self._paths)
-            values = [path.read_text("utf-8").strip() for path in self._paths]
+            stamps, values = _stamped(self._paths)
         except OSError as error:
-            raise Permanent(f"credentials file {error.filename}: {error.strerror}", code="NoCredentials") from error
+            missing = not any(path.exists() for path in self._paths)
+            code = "SecretMissing" if missing else "SecretKeyMissing"
+            raise Permanent(f"credentials file {error.filename}: {error.strerror}", code=code) from error
         except UnicodeDecodeError:
-            raise Permanent("a credentials file is not text", code="NoCredentials") from None
+            raise Permanent("a credentials file is not text", code="SecretKeyMissing") from None
         for path, value in zip(self._paths, values, strict=True):
             if not value:
-                raise Permanent(f"credentials file {path} is empty", code="NoCredentials")
+                raise Permanent(f"credentials file {path} is empty", code="SecretKeyMissing")
         self._stamps = stamps
         return values
+
+
+def _stamped(paths: tuple[Path, ...]) -> tuple[tuple[_Stamp, ...], list[str]]:
+    """The files' values, all of one moment, and what tells it from the next. Raises `OSError`."""
+    for _ in range(_READINGS):
+        before = _stamps(paths)
+        values = [path.read_text("utf-8").strip() for path in paths]
+        if _stamps(paths) == before:
+            return before, values
+    # They keep changing; stamps of before are past already, so that the next look reads again.
+    return before, values
 
 
 def _stamps(paths: Iterable[Path]) -> tuple[_Stamp, ...]:

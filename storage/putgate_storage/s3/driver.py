@@ -37,8 +37,10 @@ from putgate_storage.s3.http import OneRequestSession, never_redirect
 from putgate_storage.s3.presign import Presigner
 from putgate_storage.s3.providers import profile, style
 from putgate_storage.s3.sigv4 import Signer
+from putgate_storage.s3.trust import check_bundle
 from putgate_storage.store import (
     Condition,
+    CredentialMark,
     Entry,
     FinishedPart,
     Head,
@@ -53,6 +55,8 @@ from putgate_storage.store import (
     StoredPart,
     StoreLimits,
     StoreUpload,
+    Version,
+    VersionPage,
 )
 
 if TYPE_CHECKING:
@@ -79,9 +83,11 @@ _PART_PAGE = 1000
 async def open_store(settings: S3, *, clock: Clock = utc_now) -> S3Store:
     """A driver for the settings' bucket; nothing is dialled yet. Close it with `aclose`.
 
-    Raises `Permanent` where there are no credentials, `Transient` where their source does not answer.
+    Raises `Permanent` where there are no credentials, or no CA bundle where one is set; `Transient` where the
+    source of credentials does not answer.
     """
     chosen = style(settings.addressing_style, settings.provider, settings.bucket)
+    check_bundle(settings.ca_bundle)
     credentials = credential_source(settings.credentials)
     await credentials.current()
     resources = AsyncExitStack()
@@ -123,7 +129,9 @@ def _config(addressing: str) -> AioConfig:
 
 
 class S3Store:
-    """One bucket. Implements the core, ListsUploads, ManagesBucket, ExpiresUploads and Probeable."""
+    """One bucket. Implements the core, ListsUploads, ListsVersions, ManagesBucket, ExpiresUploads, HasCredentials and
+    Probeable.
+    """
 
     def __init__(
         self,
@@ -140,6 +148,7 @@ class S3Store:
         self._resources = resources
         self._name = settings.bucket
         self._profile = profile(settings.provider)
+        self._credentials = credentials
         self._clock = clock
         self._call = Calls(clock)
         location = settings.region if settings.provider == "AWS" and settings.region != "us-east-1" else None
@@ -422,8 +431,20 @@ class S3Store:
     async def bucket_exists(self) -> bool:
         return await self._bucket.exists()
 
-    async def create_bucket(self) -> None:
-        await self._bucket.create()
+    async def create_bucket(self) -> bool:
+        return await self._bucket.create()
+
+    async def delete_bucket(self) -> None:
+        await self._bucket.delete()
+
+    async def list_versions(self, prefix: str, *, token: str | None = None) -> VersionPage:
+        return await self._bucket.versions(prefix, token)
+
+    async def delete_version(self, version: Version) -> None:
+        await self._bucket.delete_version(version)
+
+    async def credential_mark(self) -> CredentialMark:
+        return await self._credentials.mark()
 
     async def ensure_abort_rule(self, rule_id: str, prefix: str, days: int) -> None:
         await self._bucket.ensure_abort_rule(rule_id, prefix, days)

@@ -7,6 +7,7 @@ it: those texts may hold URLs, access keys or what was signed.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ _NO_BODY = frozenset({"NotFound", "404", "NoSuchKey"})
 _ABSENT: Mapping[str, frozenset[str]] = {
     "HeadObject": _NO_BODY,
     "HeadBucket": _NO_BODY | {"NoSuchBucket"},
+    "DeleteBucket": frozenset({"NoSuchBucket"}),
     "GetObject": frozenset({"NoSuchKey"}),
     "DeleteObject": frozenset({"NoSuchKey"}),
     "PutObject": frozenset({"NoSuchKey"}),
@@ -88,6 +90,7 @@ _PERMANENT = frozenset(
     }
 )
 _UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "UnsupportedOperation"})
+_TIMEOUTS = (botocore.exceptions.ConnectTimeoutError, botocore.exceptions.ReadTimeoutError)
 _UNREACHABLE = (
     HTTPClientError,
     botocore.exceptions.ConnectionError,
@@ -112,7 +115,25 @@ def translate(error: Exception, operation: str, key: str, *, conditional: bool) 
         return Permanent(f"{what}: no TLS connection; is the certificate trusted (ca_bundle)?", code=name)
     if isinstance(error, BotoCoreError) and not isinstance(error, _UNREACHABLE):
         return Permanent(what, code=name)
-    return Transient(what, code=name)
+    why = _why(error)
+    return Transient(f"{what}: {why}" if why else what, code=name)
+
+
+def _why(error: Exception) -> str | None:
+    """Why there was no answer, in words of our own: what the system says beside its number may hold anything."""
+    kwargs = getattr(error, "kwargs", {})
+    inner = kwargs.get("error") if isinstance(kwargs, dict) else None
+    if isinstance(error, (*_TIMEOUTS, asyncio.TimeoutError)):
+        return "no answer in time"
+    if isinstance(error, botocore.exceptions.ConnectionClosedError):
+        return "the connection was closed before an answer"
+    if isinstance(inner, aiohttp.ClientConnectorDNSError):
+        return "the endpoint's name cannot be resolved"
+    if isinstance(inner, aiohttp.ClientSSLError):
+        return "no TLS connection; is this an https endpoint?"
+    if isinstance(inner, aiohttp.ClientConnectorError) and inner.os_error.errno:
+        return os.strerror(inner.os_error.errno).lower()
+    return None
 
 
 def _answered(response: Mapping[str, Any], operation: str, key: str, *, conditional: bool) -> StoreError:
@@ -120,6 +141,8 @@ def _answered(response: Mapping[str, Any], operation: str, key: str, *, conditio
     status = int(metadata.get("HTTPStatusCode", 0))
     code = str(response.get("Error", {}).get("Code") or status)
     what = f"{operation} {key!r}: {code} (HTTP {status})"
+    if region := metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region"):
+        what += f"; the bucket is in region {region}"
     if code in _TRANSIENT or status in (408, 429):
         return Transient(what, code=code, delay=_delay(metadata.get("HTTPHeaders", {})))
     if code in _UNSUPPORTED or status == 501:

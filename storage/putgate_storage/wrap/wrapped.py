@@ -16,11 +16,14 @@ from typing import Protocol, TypeVar, cast
 
 from putgate_storage.store import (
     Condition,
+    CredentialMark,
     DeletesIfMatch,
     ExpiresUploads,
     FinishedPart,
+    HasCredentials,
     Head,
     ListsUploads,
+    ListsVersions,
     ManagesBucket,
     ObjectHeaders,
     OpenUpload,
@@ -34,6 +37,8 @@ from putgate_storage.store import (
     StoredPart,
     StoreLimits,
     StoreUpload,
+    Version,
+    VersionPage,
 )
 
 T = TypeVar("T")
@@ -175,9 +180,28 @@ class _Manages(_Core):
         inner = cast("ManagesBucket", self._inner)
         return await self._around(_again("bucket_exists"), inner.bucket_exists)
 
-    async def create_bucket(self) -> None:
+    async def create_bucket(self) -> bool:
         inner = cast("ManagesBucket", self._inner)
         return await self._around(_again("create_bucket"), inner.create_bucket)
+
+    async def delete_bucket(self) -> None:
+        inner = cast("ManagesBucket", self._inner)
+        return await self._around(_again("delete_bucket"), inner.delete_bucket)
+
+
+class _ListsVersions(_Core):
+    async def list_versions(self, prefix: str, *, token: str | None = None) -> VersionPage:
+        inner = cast("ListsVersions", self._inner)
+        return await self._around(_again("list_versions"), lambda: inner.list_versions(prefix, token=token))
+
+    async def delete_version(self, version: Version) -> None:
+        inner = cast("ListsVersions", self._inner)
+        return await self._around(_again("delete_version"), lambda: inner.delete_version(version))
+
+
+class _HasCredentials(_Core):
+    async def credential_mark(self) -> CredentialMark:
+        return await cast("HasCredentials", self._inner).credential_mark()
 
 
 class _Expires(_Core):
@@ -198,6 +222,8 @@ _MIXINS: dict[type, type] = {
     ListsUploads: _Lists,
     DeletesIfMatch: _DeletesIfMatch,
     ManagesBucket: _Manages,
+    ListsVersions: _ListsVersions,
+    HasCredentials: _HasCredentials,
     ExpiresUploads: _Expires,
     Probeable: _Probeable,
 }

@@ -1,0 +1,163 @@
+"""The steps of preparing in their order: bucket, claim, probe, `bucket.json`; and the clean-up rule that gates nothing.
+
+Each either succeeds or raises what `trouble` turns into words; none retries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from putgate_api.prepare.probing import adoptable
+from putgate_api.prepare.trouble import Unfit
+from putgate_api.records.bucket import BucketFacts, ensure_bucket_facts
+from putgate_api.records.claim import Claim, ensure_claim
+from putgate_api.records.keys import RecordKeys
+from putgate_api.records.probe import ProbedWith, read_probe, write_probe
+from putgate_protocol.settings.api import ApiSettings
+from putgate_storage.errors import Permanent, Refused, StoreError, Transient, Unsupported
+from putgate_storage.probe.report import ProbeReport
+from putgate_storage.store import ExpiresUploads, HasCredentials, ManagesBucket, Store
+
+MAX_PARTS = 10_000
+"""S3's most parts of an upload; part of the bucket's part rule, so a store that allows fewer cannot raise it later."""
+
+_ONE_PROCESS = (
+    "the store has no conditional writes that hold, so run one API process on this bucket, never two; two that claim "
+    "it at the same moment may not notice each other"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """`closed`: why no new upload may begin, where the store was found changed while it is served."""
+
+    facts: BucketFacts
+    report: ProbeReport
+    claim: Claim | None
+    closed: str | None = None
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """In plain words, what an admin should know of this store."""
+        conditional = self.report.conditional_put_absent and self.report.conditional_put_match
+        return (*(() if conditional else (_ONE_PROCESS,)), *self.report.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What the steps need beside the store. `program`: the version of what probes."""
+
+    settings: ApiSettings
+    probe: Callable[[Store], Awaitable[ProbeReport]]
+    random_hex: Callable[[int], str]
+    program: str
+
+    @property
+    def keys(self) -> RecordKeys:
+        return RecordKeys(self.settings.storage.prefix)
+
+
+async def bucket_is_there(store: Store, keys: RecordKeys) -> bool:
+    """Look for the bucket. The answer to a HEAD has no body that could say why it is refused, so then a listing asks
+    again. Raises `StoreError`; a store that cannot look for its bucket has it.
+    """
+    if not isinstance(store, ManagesBucket):
+        return True
+    try:
+        return await store.bucket_exists()
+    except (Permanent, Refused) as error:
+        if not error.code.isdigit():
+            raise
+    try:
+        await store.list(keys.root, limit=1)
+    except StoreError as error:
+        if error.code == "NoSuchBucket":
+            return False
+        raise
+    return True
+
+
+async def ensure_bucket(store: Store, means: Means) -> bool:
+    """Whether the bucket was absent and was created just now. Raises `StoreError`."""
+    if await bucket_is_there(store, means.keys) or not isinstance(store, ManagesBucket):
+        return False
+    if means.settings.storage.management != "Create":
+        raise Permanent("HeadBucket: there is no such bucket", code="NoSuchBucket")
+    return await store.create_bucket()
+
+
+async def take_claim(store: Store, means: Means, *, created: bool) -> Claim | None:
+    """None where nobody is named to claim for. Raises `BucketInUse`, `BucketDisagrees`, `StoreError`."""
+    storage = means.settings.storage
+    if storage.claimant is None:
+        return None
+    return await ensure_claim(
+        store,
+        means.keys,
+        storage.claimant,
+        created=created,
+        take_over=storage.take_over,
+        random_hex=means.random_hex,
+    )
+
+
+async def probed(store: Store, means: Means) -> ProbeReport:
+    """What the store enforces: as recorded by another replica, or seen just now. Raises `Unfit`, `StoreError`."""
+    made_with = await probed_with(store, means)
+    standing = await read_probe(store, means.keys, made_with)
+    if standing is not None and adoptable(standing, store.now()):
+        return standing
+    report = await means.probe(store)
+    check_fit(report)
+    await write_probe(store, means.keys, made_with, report)
+    return report
+
+
+async def probed_with(store: Store, means: Means) -> ProbedWith:
+    s3 = means.settings.storage.s3
+    return ProbedWith(
+        endpoint=s3.endpoint or "",
+        region=s3.region,
+        provider=s3.provider,
+        addressing_style=s3.addressing_style,
+        credentials=(await store.credential_mark()).identity if isinstance(store, HasCredentials) else "",
+        program=means.program,
+    )
+
+
+def check_fit(report: ProbeReport) -> None:
+    """Raises `Transient` where the probe has no answer, `Unfit` where the answer is no."""
+    if not report.conclusive:
+        raise Transient("the store did not answer all of the probe", code="ProbeInconclusive")
+    if report.tier != "sha256":
+        raise Unfit(not_enforced(report))
+
+
+def not_enforced(report: ProbeReport) -> str:
+    return (
+        "this store does not enforce SHA-256 checksums on what is uploaded, so Putgate cannot vouch for its "
+        "content: " + ("; ".join(report.findings) or f"tier {report.tier}")
+    )
+
+
+async def bucket_facts(store: Store, means: Means, report: ProbeReport) -> BucketFacts:
+    """Raises `BucketDisagrees`, `StoreError`."""
+    settings = means.settings
+    wanted = BucketFacts(
+        bucket_id=means.random_hex(16),
+        part_size=settings.upload.part_size,
+        max_parts=min(MAX_PARTS, store.limits.max_parts),
+        layout=settings.layout,
+    )
+    return await ensure_bucket_facts(store, means.keys, wanted, conditional=report.conditional_put_absent)
+
+
+async def ensure_expiry(store: Store, settings: ApiSettings) -> None:
+    """The store's own clean-up of abandoned uploads. Raises `StoreError`; without it the API still works."""
+    prefix, days = settings.storage.prefix, settings.storage.abort_incomplete_after_days
+    if not isinstance(store, ExpiresUploads):
+        raise Unsupported("this driver knows no such rule", code="NotExpiring")
+    rule_id = f"putgate-abort-{hashlib.sha256(prefix.encode()).hexdigest()[:12]}"
+    await store.ensure_abort_rule(rule_id, prefix, days)

@@ -1,0 +1,190 @@
+"""Remove the bucket that Putgate created, when nobody keeps anything in it any more.
+
+It looks before everything that it takes away, because some stores remove a bucket with all that it holds, and it goes
+on where an earlier run was cut off. What it cannot prove to be its own it leaves alone. Nobody may serve the bucket
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from putgate_api.prepare.steps import bucket_is_there
+from putgate_api.prepare.trouble import trouble_of
+from putgate_api.records.bucket import BucketDisagrees
+from putgate_api.records.claim import Claim, read_claim, restore_claim
+from putgate_api.records.keys import RecordKeys
+from putgate_protocol.settings.api import Storage
+from putgate_storage.errors import Refused, StoreError, Transient, Unsupported
+from putgate_storage.store import ListsUploads, ListsVersions, ManagesBucket, Store, Version
+
+Kind = Literal["removed", "refused", "failed"]
+
+_AT_ONCE = 16
+"""Deletions at once: there may be thousands of records, and nobody waits for them."""
+
+_CREDENTIALS = frozenset({"SecretMissing", "SecretKeyMissing"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """`result`: Removed (also when it was gone already); NotEmpty, Adopted or NotOurs, which stand until somebody
+    changes something; CredentialsMissing, or a reason of `prepare.trouble`, where the store did not let us.
+    """
+
+    result: str
+    message: str
+
+    @property
+    def kind(self) -> Kind:
+        match self.result:
+            case "Removed":
+                return "removed"
+            case "NotEmpty" | "Adopted" | "NotOurs":
+                return "refused"
+            case _:
+                return "failed"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class _Refusal(Exception):
+    def __init__(self, result: str, message: str) -> None:
+        super().__init__(message)
+        self.removal = Removal(result=result, message=message)
+
+
+def failed(error: StoreError, storage: Storage) -> Removal:
+    """A failure of the store as a result."""
+    found = trouble_of(error, storage)
+    result = "CredentialsMissing" if found.reason in _CREDENTIALS else found.reason
+    return Removal(result=result, message=found.message)
+
+
+async def remove_bucket(store: Store, storage: Storage) -> Removal:
+    """Raises `StoreError`."""
+    keys, bucket = RecordKeys(storage.prefix), storage.s3.bucket
+    if not isinstance(store, ManagesBucket):
+        raise Unsupported("this driver cannot remove buckets", code="NotManaging")
+    if not await bucket_is_there(store, keys):
+        return Removal(result="Removed", message=f"bucket {bucket} is gone already")
+    try:
+        claim = await _own_claim(store, keys, storage)
+        await _check_empty(store, keys)
+        await _delete_records(store, keys, but=keys.claim)
+        await _check_empty(store, keys)
+        await _delete_records(store, keys, but=None)
+        await _delete_bucket(store, keys, claim)
+    except _Refusal as refusal:
+        return refusal.removal
+    return Removal(result="Removed", message=f"bucket {bucket} is removed")
+
+
+async def _own_claim(store: Store, keys: RecordKeys, storage: Storage) -> Claim:
+    bucket = storage.s3.bucket
+    if storage.management == "Observe" or storage.claimant is None:
+        raise _Refusal("Adopted", f"the settings do not claim bucket {bucket}; it is kept")
+    try:
+        kept = await read_claim(store, keys)
+    except BucketDisagrees as error:
+        raise _Refusal("NotOurs", str(error)) from None
+    if kept is None:
+        raise _Refusal("Adopted", f"no claim says that Putgate created bucket {bucket}; it is kept")
+    if not kept.claim.is_of(storage.claimant):
+        whose = f"{kept.claim.namespace}/{kept.claim.name}"
+        raise _Refusal("NotOurs", f"bucket {bucket} is claimed by {whose} (claim {kept.claim.id}); it is kept")
+    if not kept.claim.created:
+        raise _Refusal("Adopted", f"bucket {bucket} was there before Putgate; it is kept")
+    return kept.claim
+
+
+async def _check_empty(store: Store, keys: RecordKeys) -> None:
+    """Raises `_Refusal` for anything that is not a record of ours. It never reads on past the first such thing."""
+    async for key in _objects(store, ""):
+        if not key.startswith(keys.own):
+            raise _not_empty(f"holds objects, {key!r} for one")
+    async for version in _versions(store, ""):
+        if not version.key.startswith(keys.own):
+            raise _not_empty(f"keeps versions or delete markers of objects, of {version.key!r} for one")
+    if isinstance(store, ListsUploads):
+        for found in await store.list_uploads(""):
+            if not found.upload.key.startswith(keys.own):
+                raise _not_empty(f"has open uploads, of {found.upload.key!r} for one; abort them or let them expire")
+
+
+def _not_empty(what: str) -> _Refusal:
+    return _Refusal("NotEmpty", f"the bucket {what}; it is kept")
+
+
+async def _delete_records(store: Store, keys: RecordKeys, *, but: str | None) -> None:
+    """Our own objects and every version of them, and what a probe that was killed has left open."""
+    if isinstance(store, ListsUploads):
+        for found in await store.list_uploads(keys.own):
+            await store.abort(found.upload)
+    await _all(store, [key async for key in _objects(store, keys.own) if key != but])
+    # In a bucket with versioning the deletions above are markers, which are listed now.
+    await _all(store, [version async for version in _versions(store, keys.own) if version.key != but])
+
+
+async def _all(store: Store, things: list[str] | list[Version]) -> None:
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def delete(thing: str | Version) -> None:
+        async with slots:
+            if isinstance(thing, str):
+                await store.delete(thing)
+            elif isinstance(store, ListsVersions):
+                await store.delete_version(thing)
+
+    for outcome in await asyncio.gather(*map(delete, things), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _delete_bucket(store: Store, keys: RecordKeys, claim: Claim) -> None:
+    """A bucket that stays gets its claim back, so that it is still known as ours."""
+    assert isinstance(store, ManagesBucket)
+    try:
+        await store.delete_bucket()
+    except Transient:
+        # It may have happened: writing the claim then could bring the bucket back on some stores.
+        if await bucket_is_there(store, keys):
+            await restore_claim(store, keys, claim)
+            raise
+    except Refused as error:
+        await restore_claim(store, keys, claim)
+        raise _not_empty(f"is not empty, says the store ({error.code})") from None
+    except StoreError:
+        await restore_claim(store, keys, claim)
+        raise
+
+
+async def _objects(store: Store, prefix: str) -> AsyncIterator[str]:
+    token: str | None = None
+    while True:
+        page = await store.list(prefix, token=token)
+        for entry in page.entries:
+            yield entry.key
+        if (token := page.token) is None:
+            return
+
+
+async def _versions(store: Store, prefix: str) -> AsyncIterator[Version]:
+    """None where the store cannot list them: then it is the store that refuses to remove what keeps some."""
+    if not isinstance(store, ListsVersions):
+        return
+    token: str | None = None
+    while True:
+        try:
+            page = await store.list_versions(prefix, token=token)
+        except Unsupported:
+            return
+        for version in page.versions:
+            yield version
+        if (token := page.token) is None:
+            return
