@@ -1,0 +1,134 @@
+"""Composition: watches fill what is seen, the elector says who works, the controller works. Nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import aiohttp
+import structlog
+from kubernetes.aio import config
+from kubernetes.aio.client.configuration import Configuration
+
+from putgate_operator.api_server import ApiServer
+from putgate_operator.apply import Applier
+from putgate_operator.controller import RESYNC, Controller
+from putgate_operator.election import Elector, Watchdog
+from putgate_operator.handlers import Watching
+from putgate_operator.health import serving
+from putgate_operator.metrics import Metrics
+from putgate_operator.observe import Observer
+from putgate_operator.observed import OperatorSettings
+from putgate_operator.pod_reports import PodReports
+from putgate_operator.queue import WorkQueue
+from putgate_operator.seen import Place, Seen
+from putgate_operator.watches import Watches
+
+LEASE_NAME = "putgate-operator"
+
+log = structlog.get_logger("putgate.operator")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says. `identity`: of this process, unique; a pod's name. `resync`: seconds."""
+
+    settings: OperatorSettings
+    namespaces: Collection[str]
+    lease_namespace: str
+    identity: str
+    health_port: int
+    workers: int
+    resync: float = RESYNC
+
+
+async def run(options: Options) -> None:
+    """Until SIGTERM or SIGINT: then what is in work is finished and the lease given back."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    configuration = await _configuration()
+    metrics = Metrics()
+    seen = Seen()
+    queue: WorkQueue[Place] = WorkQueue()
+    watching = Watching(seen, queue.add, namespaces=not options.namespaces)
+    leases = ApiServer(configuration, observe=metrics.requested)
+    elector = Elector(leases, namespace=options.lease_namespace, name=LEASE_NAME, identity=options.identity)
+    server = ApiServer(configuration, guard=elector.guard, observe=metrics.requested)
+    metrics.follow(
+        depth=lambda: queue.depth,
+        oldest=lambda: queue.oldest,
+        event_age=lambda: time.monotonic() - watching.last_event,
+        leading=lambda: float(elector.leading),
+    )
+    async with (
+        contextlib.aclosing(leases),
+        contextlib.aclosing(server),
+        aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as http,
+        _watched(watching, options.namespaces, stop) as watches,
+        serving(options.health_port, metrics.registry, watches.why_not_ready),
+    ):
+        controller = Controller(
+            server=server,
+            seen=seen,
+            queue=queue,
+            observer=Observer(server, seen, options.settings, lambda: datetime.now(UTC)),
+            applier=Applier(server, seen, instance=options.identity),
+            reports=PodReports(http, queue.add),
+            metrics=metrics,
+            namespaces=options.namespaces,
+            workers=options.workers,
+            resync=options.resync,
+        )
+        watchdog = Watchdog(elector)
+        watchdog.start()
+        lag = asyncio.create_task(_measure_lag(metrics))
+        leading = asyncio.create_task(elector.run(lambda: controller.lead(stop)))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            log.info("stopping")
+            if not elector.leading:
+                leading.cancel()
+            await asyncio.wait({leading})
+        finally:
+            watchdog.stop()
+            lag.cancel()
+            stopping.cancel()
+        if not leading.cancelled():
+            leading.result()
+    log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _watched(watching: Watching, namespaces: Collection[str], stop: asyncio.Event) -> AsyncIterator[Watches]:
+    """Watch for the length of a block. Should the watches end by themselves, the operator stops."""
+    watches = Watches(watching, namespaces, stop.set)
+    watches.start()
+    try:
+        yield watches
+    finally:
+        await watches.stop()
+
+
+async def _measure_lag(metrics: Metrics, period: float = 1.0) -> None:
+    while True:
+        before = time.monotonic()
+        await asyncio.sleep(period)
+        metrics.loop_lag.set(max(0.0, time.monotonic() - before - period))
+
+
+async def _configuration() -> Configuration:
+    """The pod's own, or that of $KUBECONFIG."""
+    configuration = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    configuration.connection_pool_maxsize = 64
+    return configuration

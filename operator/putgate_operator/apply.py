@@ -1,0 +1,136 @@
+"""Desired → the cluster. Carries out what was decided, in its order, and decides nothing.
+
+Each step is safe to repeat, so whatever fails is simply decided anew. Answers go into what is seen, so that the next
+decision does not wait for a watch.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import Any
+
+import structlog
+
+from putgate_operator import events
+from putgate_operator.api_server import ApiServer
+from putgate_operator.deletion import FINALIZER
+from putgate_operator.desired.drift import unchanged
+from putgate_operator.desired.outcome import Desired, KeySecret
+from putgate_operator.errors import AlreadyExists, Conflict, Gone, Invalid
+from putgate_operator.kinds import BY_NAME, SECRET, UPLOAD_BUCKET, Kind
+from putgate_operator.observed import ChildKey, Manifest
+from putgate_operator.seen import Place, Seen, concerned, place_of
+
+KEY_BYTES = 32
+
+log = structlog.get_logger("putgate.operator")
+
+
+class Applier:
+    """`instance`: this process, as events name it."""
+
+    def __init__(self, server: ApiServer, seen: Seen, *, instance: str) -> None:
+        self._server = server
+        self._seen = seen
+        self._instance = instance
+
+    async def carry_out(self, bucket: dict[str, Any], desired: Desired) -> None:
+        """Raises `OperatorError`; `Conflict` and `Gone` mean that the cluster has moved on."""
+        place = place_of(bucket)
+        if desired.finalizer == "add":
+            await self._finalize(bucket, add=True)
+        for secret in desired.create_secrets:
+            await self._create_key(secret)
+        for child in desired.delete:
+            await self._delete(place, child)
+        for manifest in desired.apply:
+            await self._apply(place, manifest)
+        if desired.status != bucket.get("status", {}):
+            uid = bucket["metadata"]["uid"]
+            self._seen.put(UPLOAD_BUCKET, await self._server.replace_status(UPLOAD_BUCKET, place, uid, desired.status))
+        for event in desired.events:
+            await events.post(self._server, bucket, event, self._instance)
+        if desired.finalizer == "remove":
+            await self._finalize(bucket, add=False)
+
+    async def _apply(self, place: Place, manifest: Manifest) -> None:
+        kind = BY_NAME[manifest["kind"]]
+        metadata = manifest["metadata"]
+        exact = "uid" in metadata
+        if not exact and await self._is_held(place, kind, metadata["name"]):
+            raise Conflict(f"{kind.kind} {metadata['name']} exists already")
+        applied = await self._applied(kind, manifest, exact=exact)
+        log.info("applied", kind=kind.kind, name=metadata["name"], namespace=place[0], created=not exact)
+        self._seen.put(kind, applied)
+
+    async def _applied(self, kind: Kind, manifest: Manifest, *, exact: bool) -> dict[str, Any]:
+        """What is there after applying. Where another manager's entries in a list stand against ours (a second port
+        of one name, say), applying alone never gets there: it takes over fields, but leaves entries to who made them.
+        """
+        if not exact:
+            # Not forced where nothing should be: should somebody come first just now, their fields stay theirs.
+            return await self._server.apply(kind, manifest, force=False)
+        try:
+            applied = await self._server.apply(kind, manifest, force=True)
+            if unchanged(applied, manifest):
+                return applied
+        except Invalid as error:
+            log.info("repairing", kind=kind.kind, name=manifest["metadata"]["name"], reason=str(error))
+        metadata = manifest["metadata"]
+        # A merge replaces lists as wholes; the empty entry makes nobody the owner of any field, so that applying
+        # afterwards owns, and can later take back, all that it names.
+        whole = {**manifest, "metadata": {**metadata, "managedFields": [{}]}}
+        await self._server.merge(kind, metadata["namespace"], metadata["name"], whole)
+        return await self._server.apply(kind, manifest, force=True)
+
+    async def _is_held(self, place: Place, kind: Kind, name: str) -> bool:
+        """Whether somebody has the name: an object that is not watched, or one that no watch has shown yet."""
+        found = await self._server.get(kind, place[0], name)
+        if found is None:
+            return False
+        found = {"apiVersion": kind.api_version, "kind": kind.kind, **found}
+        if concerned(kind, found) == place:
+            self._seen.put(kind, found)
+        else:
+            self._seen.hold(place, kind, name, found)
+        return True
+
+    async def _create_key(self, secret: KeySecret) -> None:
+        """The key is made here, stored there, and known to nobody else: the operator cannot read it back."""
+        key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+        try:
+            await self._server.create(SECRET, {**secret.manifest, "stringData": {"key": key}})
+        except AlreadyExists:
+            return
+        log.info("created an upload key", key_id=secret.key_id, namespace=secret.manifest["metadata"]["namespace"])
+
+    async def _delete(self, place: Place, child: ChildKey) -> None:
+        """Only the very object that was looked at: what has been put in its place meanwhile stays."""
+        kind = BY_NAME[child.kind]
+        known = self._seen.get(kind, place[0], child.name)
+        uid = None if known is None else known["metadata"].get("uid")
+        await self._server.delete(kind, place[0], child.name, uid=uid)
+        log.info("deleted", kind=child.kind, name=child.name, namespace=place[0])
+
+    async def _finalize(self, bucket: dict[str, Any], *, add: bool) -> None:
+        metadata = bucket["metadata"]
+        others = [name for name in metadata.get("finalizers", ()) if name != FINALIZER]
+        patch = {
+            "metadata": {
+                "resourceVersion": self._version(bucket),
+                "finalizers": [*others, FINALIZER] if add else others,
+            }
+        }
+        try:
+            written = await self._server.merge(UPLOAD_BUCKET, metadata["namespace"], metadata["name"], patch)
+        except Gone:
+            if add:
+                raise
+            return
+        self._seen.put(UPLOAD_BUCKET, written)
+
+    def _version(self, bucket: dict[str, Any]) -> str:
+        """The newest version that is known: our own status write came after what was looked at."""
+        known = self._seen.get(UPLOAD_BUCKET, *place_of(bucket)) or bucket
+        return str(known["metadata"]["resourceVersion"])

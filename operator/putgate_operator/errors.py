@@ -1,0 +1,50 @@
+"""What can go wrong between the operator and its cluster.
+
+    OperatorError
+    ├── Unreachable     the API server does not answer, or answers 5xx or 429: try again
+    ├── Conflict        somebody else has changed the object meanwhile: look again
+    │   └── AlreadyExists   the object to be created is there
+    ├── Gone            the object to be changed is not there any longer
+    ├── Forbidden       the operator's role does not allow it: an admin's work
+    ├── Invalid         the API server refuses what was sent: a defect, or a newer policy
+    ├── NotLeader       this process may not write now: another leads, or may
+    └── InvalidUploadBucket   (resources) an object that its schema should not have let in
+
+Absent is None.
+"""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """`code`: stable, for logs and metrics."""
+
+    code = "error"
+
+
+class Unreachable(OperatorError):
+    code = "unreachable"
+
+
+class Conflict(OperatorError):
+    code = "conflict"
+
+
+class AlreadyExists(Conflict):
+    code = "already_exists"
+
+
+class Gone(OperatorError):
+    code = "gone"
+
+
+class Forbidden(OperatorError):
+    code = "forbidden"
+
+
+class Invalid(OperatorError):
+    code = "invalid"
+
+
+class NotLeader(OperatorError):
+    code = "not_leader"

@@ -1,0 +1,105 @@
+"""What the pods' reports say together. A report is a pod's word: it is believed about the UploadBucket whose pod it is,
+for the settings that are wanted, and it changes nothing but a status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from putgate_operator.keys import PATIENCE
+from putgate_operator.observed import Observed, Unreachable
+from putgate_operator.pods import Pod, Trouble
+from putgate_protocol.report import Report, ReportedCondition
+
+DETAILS = ("CredentialsValid", "BucketReady", "BucketConfigured", "IntegrityVerified")
+"""Conditions that only reports can tell."""
+
+HARMLESS = "BucketConfigured"
+"""Some stores have no clean-up rules; a bucket is as good without them, so this one keeps nothing waiting."""
+
+KEYS_MISSING = "UploadKeysMissing"
+
+_SEVERITY = {("False", True): 0, ("False", False): 1, ("Unknown", True): 2, ("Unknown", False): 3}
+_TIERS = ("none", "md5", "sha256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """`conditions`: the worst of each type that any report shows. `silent`: ready pods that gave no report, with why.
+    `example`: the report whose bucket, integrity and limits are shown: of the lowest tier.
+    """
+
+    conditions: Mapping[str, ReportedCondition]
+    silent: tuple[tuple[str, str], ...]
+    example: Report | None
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """The worst of what keeps the store from being used as wanted."""
+        found = [each for kind, each in self.conditions.items() if kind != HARMLESS and each.status == "False"]
+        if not found:
+            return None
+        worst = min(found, key=lambda each: (not each.user_error, _order(each.type)))
+        return Trouble(reason=worst.reason, message=worst.message, user_error=worst.user_error)
+
+
+def judge(observed: Observed, pods: Iterable[Pod], settings_hash: str | None) -> Judgement:
+    """`pods`: those of the wanted template."""
+    staying = [pod for pod in pods if not pod.leaving]
+    counted = {pod.uid: report for pod in staying if (report := counts(observed, pod, settings_hash))}
+    conditions: dict[str, ReportedCondition] = {}
+    for report in counted.values():
+        for found in report.conditions:
+            known = conditions.get(found.type)
+            if known is None or _severity(found) < _severity(known):
+                conditions[found.type] = found
+    asked = [pod for pod in staying if pod.ready and pod.uid not in counted and pod.uid in observed.reports]
+    silent = tuple((pod.name, _why(observed.reports[pod.uid])) for pod in asked)
+    return Judgement(conditions=conditions, silent=silent, example=_example(counted.values()))
+
+
+def counts(observed: Observed, pod: Pod, settings_hash: str | None) -> Report | None:
+    """The pod's report, where it is one about this UploadBucket and these settings."""
+    report = observed.reports.get(pod.uid)
+    if report is None or isinstance(report, Unreachable):
+        return None
+    genuine = report.pod.uid == pod.uid and report.uploadbucket_uid == observed.bucket.uid
+    return report if genuine and report.settings_hash == settings_hash else None
+
+
+def lost_keys(
+    observed: Observed, pods: Iterable[Pod], settings_hash: str | None, accepted: Iterable[str]
+) -> frozenset[str]:
+    """Accepted upload keys that a pod says it misses though it has run for long enough to have them."""
+    lost: set[str] = set()
+    for pod in pods:
+        report = counts(observed, pod, settings_hash)
+        patient = pod.started is not None and observed.now - pod.started > PATIENCE
+        if report and patient and not pod.leaving and any(each.reason == KEYS_MISSING for each in report.conditions):
+            lost.update(set(accepted) - set(report.upload_keys))
+    return frozenset(lost)
+
+
+def _why(answer: Report | Unreachable) -> str:
+    return answer.why if isinstance(answer, Unreachable) else "its report is about another pod or other settings"
+
+
+def _example(reports: Iterable[Report]) -> Report | None:
+    known = [report for report in reports if report.integrity is not None or report.bucket is not None]
+    return min(known, key=_rank, default=None)
+
+
+def _rank(report: Report) -> tuple[int, str]:
+    tier = len(_TIERS) if report.integrity is None else _TIERS.index(report.integrity.tier)
+    return tier, report.pod.name
+
+
+def _severity(found: ReportedCondition) -> int:
+    return _SEVERITY.get((found.status, found.user_error), 4)
+
+
+def _order(kind: str) -> int:
+    """What comes first is the cause of what follows."""
+    order = ("Authentication", *DETAILS)
+    return order.index(kind) if kind in order else len(order)

@@ -1,0 +1,44 @@
+"""One control plane and one set of pretended nodes for all tests; a namespace and an operator for each."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.operator.plane.operators import CRDS, Home
+from tests.servers.kube.control_plane import ControlPlane
+from tests.servers.kube.light_nodes import LightNodes
+
+
+@pytest.fixture(scope="session")
+def nodes(control_plane: ControlPlane) -> Iterator[LightNodes]:
+    control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
+    control_plane.start_controllers()
+    with LightNodes(control_plane) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def new_home(control_plane: ControlPlane, nodes: LightNodes, tmp_path: Path) -> Iterator[Callable[[], Home]]:
+    homes: list[Home] = []
+
+    def make() -> Home:
+        namespace = control_plane.namespace(f"t-{secrets.token_hex(5)}")
+        home = Home(plane=control_plane, namespace=namespace, folder=tmp_path)
+        home.kubeconfig = home.admin("operator")
+        homes.append(home)
+        return home
+
+    yield make
+    for home in homes:
+        for process in home.processes:
+            process.kill()
+        control_plane.kubectl("delete", "namespace", home.namespace, "--wait=false")
+
+
+@pytest.fixture
+def home(new_home: Callable[[], Home]) -> Home:
+    return new_home()

@@ -1,0 +1,241 @@
+"""A real `putgate-operator` process on a real control plane. Pods are only said to run: what counts are objects."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.servers.kube.audit import AuditEvent
+from tests.servers.kube.control_plane import ControlPlane
+from tests.servers.kube.waiting import until
+from tests.servers.ports import free_port
+
+COMMAND = Path(sys.executable).with_name("putgate-operator")
+CRDS = Path(__file__).parents[3] / "crds"
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+class OperatorProcess:
+    """One replica. `start`, `stop` (SIGTERM), `kill` (-9), `pause` and `resume` (SIGSTOP, SIGCONT)."""
+
+    def __init__(self, home: Home, kubeconfig: Path, *options: str) -> None:
+        self.home = home
+        self.kubeconfig = kubeconfig
+        self.options = options
+        self.health_port = free_port()
+        self.log = home.folder / f"operator-{secrets.token_hex(3)}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> OperatorProcess:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    COMMAND,
+                    "run",
+                    "--image=putgate:test",
+                    f"--namespace={self.home.namespace}",
+                    f"--lease-namespace={self.home.namespace}",
+                    f"--health-port={self.health_port}",
+                    *self.options,
+                ],
+                env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until("the operator is ready", self._is_ready, within=120)
+        return self
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(30)
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def metric(self, name: str) -> float:
+        """The sum over all labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise RuntimeError(
+                f"putgate-operator ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}"
+            )
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+@dataclass(kw_only=True)
+class Home:
+    """One namespace with an operator of its own: tests share the control plane and nothing else."""
+
+    plane: ControlPlane
+    namespace: str
+    folder: Path
+    kubeconfig: Path = Path("/nonexistent")
+    processes: list[OperatorProcess] = field(default_factory=list)
+
+    @property
+    def user(self) -> str:
+        return self.user_of("operator")
+
+    def user_of(self, account: str) -> str:
+        return f"system:serviceaccount:{self.namespace}:{account}"
+
+    def operator(self, *options: str, account: str = "operator") -> OperatorProcess:
+        """A started replica; `account`: its ServiceAccount, so that the audit log tells replicas apart."""
+        kubeconfig = self.kubeconfig if account == "operator" else self.admin(account)
+        process = OperatorProcess(self, kubeconfig, *options)
+        self.processes.append(process)
+        return process.start()
+
+    def kubectl(self, *arguments: str, input: str | None = None, check: bool = True) -> str:  # noqa: A002 (subprocess')
+        return self.plane.kubectl("-n", self.namespace, *arguments, input=input, check=check)
+
+    def get(self, *arguments: str) -> Any:
+        return self.plane.get("-n", self.namespace, *arguments)
+
+    def bucket(self, name: str = "media", **changes: Any) -> None:
+        """Apply an UploadBucket; `changes` replace fields of its spec."""
+        self.plane.apply(upload_bucket(self.namespace, name, **changes))
+
+    def patch(self, target: str, patch: dict[str, Any]) -> None:
+        self.kubectl("patch", target, "--type=merge", "-p", yaml.safe_dump(patch))
+
+    def condition(self, kind: str, name: str = "media") -> dict[str, str]:
+        found = self.get("uploadbucket", name) or {}
+        conditions = found.get("status", {}).get("conditions", ())
+        return next((each for each in conditions if each["type"] == kind), {})
+
+    def until_ready(self, name: str = "media", *, generation: int | None = None) -> dict[str, Any]:
+        def ready() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.get("uploadbucket", name)
+            status = found.get("status", {})
+            wanted = generation or found["metadata"]["generation"]
+            by_type = {each["type"]: each for each in status.get("conditions", ())}
+            is_ready = by_type.get("Ready", {}).get("status") == "True"
+            calm = by_type.get("Reconciling", {}).get("status") == "False"
+            return found if is_ready and calm and status.get("observedGeneration", 0) >= wanted else None
+
+        return until(f"{name} is ready", ready, within=120)
+
+    def until_reason(self, reason: str, name: str = "media", kind: str = "Ready") -> dict[str, str]:
+        def found() -> dict[str, str] | None:
+            condition = self.condition(kind, name)
+            assert condition.get("reason") == reason, condition
+            return condition
+
+        return until(f"{kind} of {name} says {reason}", found, within=120)
+
+    def admin(self, account: str) -> Path:
+        """The kubeconfig of a new ServiceAccount that may do everything."""
+        self.plane.apply(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": self.namespace}},
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": f"{account}-{self.namespace}"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.namespace}],
+            },
+        )
+        token = self.plane.token(self.namespace, account, seconds=36_000)
+        return self.plane.kubeconfig_for(f"{account}-{self.namespace}", token)
+
+    def writes_of_all(self, since: int) -> list[AuditEvent]:
+        """What any operator of this namespace wrote since a mark, but for Leases, in its order."""
+        return [
+            event
+            for event in self.plane.audit(verbs=WRITES, since=since)
+            if event.resource != "leases" and event.user.startswith(self.user_of(""))
+        ]
+
+    def writes(self, since: int) -> list[tuple[str, str, str]]:
+        """What the operator wrote since a mark, but for its Lease."""
+        return [
+            (event.verb, event.resource, event.name)
+            for event in self.plane.audit(user=self.user, verbs=WRITES, since=since)
+            if event.resource != "leases"
+        ]
+
+    def looked(self, operator: OperatorProcess, times: int) -> None:
+        """Wait until the operator has looked at everything `times` times more."""
+        name = "putgate_operator_reconcile_seconds_count"
+        before = operator.metric(name)
+        until(f"{times} more looks", lambda: operator.metric(name) >= before + times, within=120)
+
+    def until_children(self, wanted: dict[str, Any], *, within: float) -> None:
+        """Settings of other templates may stay for as long as a ReplicaSet names them."""
+
+        def same() -> bool:
+            found = {key: each for key, each in self.children().items() if key in wanted or "-settings-" not in key}
+            assert found == wanted, {
+                key: (found.get(key), wanted.get(key)) for key in {*found, *wanted} if found.get(key) != wanted.get(key)
+            }
+            return True
+
+        until("the children are as wanted", same, within=within)
+
+    def children(self) -> dict[str, Any]:
+        """Every object that carries the label, as it is wanted: without what only the cluster writes."""
+        kinds = "configmap,serviceaccount,service,deployment,poddisruptionbudget,networkpolicy"
+        listed = self.get(kinds, "-l", "putgate.io/uploadbucket") or {"items": []}
+        return {f"{each['kind']}/{each['metadata']['name']}": _wanted(each) for each in listed["items"]}
+
+
+def _wanted(raw: dict[str, Any]) -> dict[str, Any]:
+    metadata = raw["metadata"]
+    ours = {key: value for key, value in (metadata.get("annotations") or {}).items() if key.startswith("putgate.io/")}
+    ours.pop("putgate.io/generation", None)
+    ours.pop("putgate.io/desired-hash", None)
+    kept = {key: value for key, value in raw.items() if key not in ("metadata", "status")}
+    if raw["kind"] == "Service":
+        kept["spec"] = {key: value for key, value in raw["spec"].items() if not key.startswith("clusterIP")}
+    return {**kept, "labels": metadata.get("labels"), "annotations": ours}
+
+
+def upload_bucket(namespace: str, name: str = "media", **changes: Any) -> dict[str, Any]:
+    """A minimal UploadBucket."""
+    storage = {
+        "type": "S3",
+        "s3": {
+            "bucket": "media",
+            "provider": "SeaweedFS",
+            "endpoint": "http://store.example:8333",
+            "credentials": {"type": "Secret", "secretRef": {"name": "media-s3"}},
+        },
+    }
+    return {
+        "apiVersion": "putgate.io/v1alpha1",
+        "kind": "UploadBucket",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"storage": storage, **changes},
+    }
