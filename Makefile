@@ -12,7 +12,7 @@ COMPILE := uv pip compile pyproject.toml --quiet --universal --generate-hashes -
 	--python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: kube-assets help dev test test-all kube-assets check format vectors bench lock install-dev install-test
+.PHONY: help dev test test-all kube-assets check format vectors bench lock install-dev install-test
 
 help: ## Show this.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,7 +41,7 @@ format: install-test ## Format the code.
 vectors: install-test ## Write docs/vectors.json again.
 	@$(BIN)/python -m tests.protocol.vectors
 
-bench: install-test ## Run the benchmarks: ratios against peers, one run each.
+bench: install-test ## Run the benchmarks (BENCHMARKS="signing initiate"; upload_buckets needs make kube-assets).
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 lock: ## Resolve the dependencies of pyproject.toml again into requirements/ (needs uv).

@@ -272,3 +272,89 @@ def test_the_application_of_the_examples_uploads(installed: Installed) -> None:
         return True
 
     until("the upload is done", complete, within=120)
+
+
+def test_two_on_one_bucket_and_prefix_and_a_take_over(installed: Installed) -> None:
+    installed.secret()
+    installed.bucket("first")
+    installed.until("Ready", "True", name="first")
+    installed.bucket("second")
+    condition = installed.until("BucketReady", "False", "BucketInUse", name="second")
+    assert installed.condition("Stalled", "second")["status"] == "True"
+    assert installed.condition("Ready", "first")["status"] == "True"
+    claim = installed.get("uploadbucket", "first")["status"]["bucket"]["claimID"]
+    assert claim in condition["message"]
+
+    installed.bucket("second", storage={"takeOver": claim})
+    installed.until("Ready", "True", name="second")
+    installed.kubectl("delete", "uploadbucket", "second")
+    until(
+        "its pods are gone", lambda: not installed.cluster.pods(installed.namespace, "putgate.io/uploadbucket=second")
+    )
+    installed.bucket("second")
+    installed.until("Ready", "True", name="second")
+
+
+def test_an_empty_bucket_that_was_created_is_removed_and_no_other(installed: Installed) -> None:
+    installed.secret()
+    name = f"own-{installed.namespace}"
+    own = {"s3": {"bucket": name}, "storage": {"management": "Create", "prefix": ""}, "deletionPolicy": "Delete"}
+    client = installed.store.client()
+    try:
+        for with_object in (True, False):
+            installed.bucket(**own)
+            installed.until("Ready", "True")
+            if with_object:
+                client.put_object(Bucket=name, Key="theirs", Body=b"kept")
+            installed.kubectl("delete", "uploadbucket", "media", "--wait=false")
+            if with_object:
+                condition = installed.until("Stalled", "True", "NotEmpty")
+                assert "Retain" in condition["message"]
+                installed.kubectl(
+                    "patch", "uploadbucket", "media", "--type=merge", "-p", '{"spec":{"deletionPolicy":"Retain"}}'
+                )
+
+            def gone() -> bool:
+                found = installed.get("uploadbucket", "media")
+                assert found is None, (found["status"]["conditions"], installed.logs("", "operator"))
+                return True
+
+            until("it is gone", gone, within=120)
+            found = {each["Name"] for each in client.list_buckets()["Buckets"]}
+            assert (name in found) is with_object
+            if with_object:
+                client.delete_object(Bucket=name, Key="theirs")
+    finally:
+        client.close()
+    kinds = "job,configmap,serviceaccount"
+    left = installed.cluster.control_plane.items(
+        "-n", installed.namespace, kinds, "-l", "app.kubernetes.io/component=removal"
+    )
+    assert left == []
+
+
+def test_upload_keys_rotate_without_a_failed_upload(installed: Installed) -> None:
+    installed.secret()
+    installed.accounts("uploader")
+    installed.bucket(upload={"sessionTTL": "15m", "urlTTL": "10s"})
+    installed.until("Ready", "True")
+    before = installed.get("uploadbucket", "media")["status"]["uploadKeys"]["active"]
+    token = installed.token("uploader")
+    source = installed.folder / "source"
+    source.write_bytes(os.urandom(9_000_000))
+    with installed.cluster.expose_service(installed.namespace, "media-putgate-api", 80) as url:
+        installed.kubectl("annotate", "uploadbucket/media", "putgate.io/rotate-keys=once")
+        uploads = 0
+
+        def signs_with_another() -> bool:
+            nonlocal uploads
+            done = upload(installed, url, token, source, f"uploader/{uploads}")
+            assert done.returncode == 0, done.stderr
+            uploads += 1
+            keys = installed.get("uploadbucket", "media")["status"]["uploadKeys"]
+            return keys["active"] != before and keys["phase"] == "Retiring" and before in keys["accepted"]
+
+        until("another key signs", signs_with_another, within=300)
+        done = upload(installed, url, token, source, "uploader/last")
+        assert done.returncode == 0, done.stderr
+    assert uploads > 1

@@ -190,7 +190,7 @@ def test_the_role_is_exactly_what_the_operator_asks_for() -> None:
     assert granted(namespaced) == asked | wanted(NAMESPACE, "get")
 
 
-DELETED = {"ConfigMap", "ServiceAccount", "Deployment", "Job"}
+DELETED = {"ConfigMap", "ServiceAccount", "NetworkPolicy", "Deployment", "Job"}
 """Kinds of children that the operator removes itself; the garbage collector takes all others."""
 
 

@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.operator.plane.operators import CRDS, Home
-from tests.servers.kube.control_plane import ControlPlane
+from tests.servers.kube.control_plane import ControlPlane, require_programs
 from tests.servers.kube.light_nodes import LightNodes
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Another than other tests have: nodes that only pretend and nodes that run pods cannot share one."""
+    plane = ControlPlane(require_programs(), tmp_path_factory.mktemp("kube-pretended"))
+    try:
+        plane.start()
+        yield plane
+    finally:
+        plane.kill()
 
 
 @pytest.fixture(scope="session")

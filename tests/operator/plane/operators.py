@@ -27,10 +27,10 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 class OperatorProcess:
     """One replica. `start`, `stop` (SIGTERM), `kill` (-9), `pause` and `resume` (SIGSTOP, SIGCONT)."""
 
-    def __init__(self, home: Home, kubeconfig: Path, *options: str) -> None:
+    def __init__(self, home: Home, kubeconfig: Path, *options: str, everywhere: bool) -> None:
         self.home = home
         self.kubeconfig = kubeconfig
-        self.options = options
+        self.options = (*options, *([] if everywhere else [f"--namespace={home.namespace}"]))
         self.health_port = free_port()
         self.log = home.folder / f"operator-{secrets.token_hex(3)}.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -42,7 +42,6 @@ class OperatorProcess:
                     COMMAND,
                     "run",
                     "--image=putgate:test",
-                    f"--namespace={self.home.namespace}",
                     f"--lease-namespace={self.home.namespace}",
                     f"--health-port={self.health_port}",
                     *self.options,
@@ -110,10 +109,10 @@ class Home:
     def user_of(self, account: str) -> str:
         return f"system:serviceaccount:{self.namespace}:{account}"
 
-    def operator(self, *options: str, account: str = "operator") -> OperatorProcess:
+    def operator(self, *options: str, account: str = "operator", everywhere: bool = False) -> OperatorProcess:
         """A started replica; `account`: its ServiceAccount, so that the audit log tells replicas apart."""
         kubeconfig = self.kubeconfig if account == "operator" else self.admin(account)
-        process = OperatorProcess(self, kubeconfig, *options)
+        process = OperatorProcess(self, kubeconfig, *options, everywhere=everywhere)
         self.processes.append(process)
         return process.start()
 
@@ -207,8 +206,8 @@ class Home:
     def children(self) -> dict[str, Any]:
         """Every object that carries the label, as it is wanted: without what only the cluster writes."""
         kinds = "configmap,serviceaccount,service,deployment,poddisruptionbudget,networkpolicy"
-        listed = self.get(kinds, "-l", "putgate.io/uploadbucket") or {"items": []}
-        return {f"{each['kind']}/{each['metadata']['name']}": _wanted(each) for each in listed["items"]}
+        listed = self.plane.items("-n", self.namespace, kinds, "-l", "putgate.io/uploadbucket")
+        return {f"{each['kind']}/{each['metadata']['name']}": _wanted(each) for each in listed}
 
 
 def _wanted(raw: dict[str, Any]) -> dict[str, Any]:

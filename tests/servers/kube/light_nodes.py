@@ -18,7 +18,10 @@ NODE = "light"
 
 
 class LightNodes:
-    """`with LightNodes(plane):` every pod is bound to one node and shown as ready; one that is deleted goes at once."""
+    """`with LightNodes(plane):` every pod is bound to one node and shown as ready; one that is deleted goes at once.
+
+    `stuck`: (namespace, UploadBucket, image) whose pods never run.
+    """
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
@@ -27,6 +30,7 @@ class LightNodes:
         self._main_task: asyncio.Task[None] | None = None
         self._started = threading.Event()
         self.failure: BaseException | None = None
+        self.stuck: set[tuple[str, str, str]] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -87,7 +91,7 @@ class LightNodes:
             name = {"name": pod["metadata"]["name"]}
             body = {"apiVersion": "v1", "kind": "Binding", "metadata": name, "target": target}
             await _done(await http.post(f"{path}/binding", json=body))
-        elif pod.get("status", {}).get("phase") != "Running":
+        elif pod.get("status", {}).get("phase") != "Running" and not self._is_stuck(pod):
             await _done(
                 await http.patch(
                     f"{path}/status",
@@ -95,6 +99,11 @@ class LightNodes:
                     headers={"Content-Type": "application/strategic-merge-patch+json"},
                 )
             )
+
+    def _is_stuck(self, pod: dict[str, Any]) -> bool:
+        """Stuck pods stay as they are bound: pending."""
+        owner = (pod["metadata"].get("labels") or {}).get("putgate.io/uploadbucket", "")
+        return (pod["metadata"]["namespace"], owner, pod["spec"]["containers"][0]["image"]) in self.stuck
 
 
 async def _done(answer: aiohttp.ClientResponse) -> None:

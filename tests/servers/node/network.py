@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterable
 
 BRIDGE = "cni0"
+BRIDGE_ADDRESS = "02:00:00:00:00:01"
 GATEWAY = "10.244.0.1"
 POD_BITS = 16
 SERVICES = "10.0.0.0/16"
@@ -28,8 +29,9 @@ class Network:
     async def set_up(self) -> None:
         # Whole local ranges: any address in them can be listened on, without a command for each.
         local = (f"route add local {each} dev lo" for each in (SERVICES, NODES, f"{OUTSIDE}/32"))
+        # An address of its own: else it takes one of its cables', another with each pod, and what pods know is wrong.
         bridge = (
-            f"link add {BRIDGE} type bridge",
+            f"link add {BRIDGE} address {BRIDGE_ADDRESS} type bridge",
             f"addr add {GATEWAY}/{POD_BITS} dev {BRIDGE}",
             f"link set {BRIDGE} up",
         )

@@ -95,7 +95,9 @@ class Pod:
                 life = asyncio.create_task(self._live(stack))
                 dying = asyncio.create_task(self._dying.wait())
                 await asyncio.wait([life, dying], return_when=asyncio.FIRST_COMPLETED)
-                await self._dying.wait() if not life.done() or life.exception() is None else life.result()
+                if life.done():
+                    life.result()  # raises what went wrong; a pod whose work is done waits for its end
+                await self._dying.wait()
                 await self._stop()
                 life.cancel()
                 await asyncio.gather(life, return_exceptions=True)
@@ -105,9 +107,11 @@ class Pod:
         await self._finish()
 
     async def _live(self, stack: AsyncExitStack) -> None:
-        for refusal in self._unsupported():
+        refusals = self._unsupported()
+        for refusal in refusals:
             await self._teller.tell("UnsupportedByStandIn", refusal)
-            await self._dying.wait()
+        if refusals:
+            return
         await self._write_volumes()
         sandbox = await stack.enter_async_context(
             PodSandbox(self.object["metadata"]["name"], self.address, self._machine.network)

@@ -17,12 +17,6 @@ pytestmark = pytest.mark.slow
 READY = [{"name": "READY", "value": "1"}]
 
 
-@pytest.fixture
-def look(cluster: Cluster, request: pytest.FixtureRequest) -> Looker:
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
-    return Looker(cluster, cluster.control_plane.namespace(name))
-
-
 def get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=10) as answer:
         text: str = answer.read().decode()

@@ -16,12 +16,6 @@ from tests.servers.node.manifests import config_map, container, job, pod, ready_
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def look(cluster: Cluster, request: pytest.FixtureRequest) -> Looker:
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
-    return Looker(cluster, cluster.control_plane.namespace(name))
-
-
 def visible(names: list[str]) -> list[str]:
     return [name for name in names if not name.startswith("..")]
 
