@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import secrets
 import textwrap
 from typing import Any
 
@@ -19,7 +20,7 @@ ENFORCE = "pod-security.kubernetes.io/enforce"
 @pytest.fixture(scope="module")
 def restricted(control_plane: ControlPlane) -> str:
     """A namespace that lets in restricted pods only, with the operator's ServiceAccount."""
-    name = control_plane.namespace("chart-restricted")
+    name = control_plane.namespace(f"chart-restricted-{secrets.token_hex(4)}")
     control_plane.kubectl("label", "namespace", name, f"{ENFORCE}=restricted", f"{ENFORCE}-version=latest")
     for (kind, _, _), each in rendered({}, namespace=name).items():
         if kind == "ServiceAccount":
@@ -64,7 +65,7 @@ def test_a_pod_that_is_not_restricted_would_be_refused(control_plane: ControlPla
 
 
 def test_the_api_server_takes_every_object(control_plane: ControlPlane) -> None:
-    name = control_plane.namespace("chart-all")
+    name = control_plane.namespace(f"chart-all-{secrets.token_hex(4)}")
     _default_account(control_plane, name)
     done = control_plane.kubectl(
         "apply",
@@ -80,7 +81,7 @@ def test_the_api_server_takes_every_object(control_plane: ControlPlane) -> None:
 
 
 def test_the_first_bucket_of_the_notes_is_a_valid_one(control_plane: ControlPlane) -> None:
-    name = control_plane.namespace("chart-notes")
+    name = control_plane.namespace(f"chart-notes-{secrets.token_hex(4)}")
     control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART.parents[1] / "crds"))
     control_plane.kubectl("wait", "--for=condition=Established", "crd/uploadbuckets.putgate.io", "--timeout=120s")
     values = {"rbac": {"namespaced": True}}

@@ -56,7 +56,7 @@ def test_another_leads_and_never_both(home: Home, how: str) -> None:
         first.resume()
         asleep = time.monotonic()
         keep_busy(home, lambda: time.monotonic() - asleep > 5)
-    home.kubectl("delete", "service", "media-putgate-api", "--ignore-not-found")
+    home.kubectl("delete", "service", "media-putgate-api", "--ignore-not-found", "--wait=false")
     until("the service is back", lambda: home.get("service", "media-putgate-api"), within=60)
     writers = [event.user for event in home.writes_of_all(mark)]
     assert home.user_of("second") in writers
@@ -69,4 +69,4 @@ def keep_busy(home: Home, enough: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not enough():
         assert time.monotonic() < deadline
-        home.kubectl("delete", "service", "media-putgate-api", "--ignore-not-found")
+        home.kubectl("delete", "service", "media-putgate-api", "--ignore-not-found", "--wait=false")

@@ -38,7 +38,7 @@ class LightNodes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._loop is not None and self._main_task is not None:
+        if self._loop is not None and self._main_task is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._main_task.cancel)
         self._thread.join(60)
         if self.failure is not None:
@@ -67,6 +67,7 @@ class LightNodes:
         """One list and one watch, until the server ends it or cannot be reached."""
         try:
             async with http.get("/api/v1/pods") as answer:
+                answer.raise_for_status()
                 listed = await answer.json()
             for pod in listed.get("items", ()):
                 await self._seen(http, pod)
@@ -107,8 +108,12 @@ class LightNodes:
 
 
 async def _done(answer: aiohttp.ClientResponse) -> None:
-    """Gone, or changed meanwhile, is a later event's matter; anything else is a mistake of the stand-in."""
+    """Gone, or changed meanwhile, is a later event's matter; a server in trouble is asked again, after another list.
+    Anything else is a mistake of the stand-in.
+    """
     async with answer:
+        if answer.status == 429 or answer.status >= 500:
+            answer.raise_for_status()
         if answer.status not in (200, 201, 202, 404, 409):
             raise RuntimeError(f"HTTP {answer.status}: {(await answer.text())[:500]}")
 
