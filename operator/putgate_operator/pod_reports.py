@@ -25,8 +25,8 @@ ADMIN_PORT = 8081
 EAGER = 2.0
 LEAST_EAGER = 15.0
 CALM = 60.0
-"""Seconds between two questions to one pod: while its UploadBucket is not ready (growing from the first to the
-second), and afterwards."""
+"""Seconds between two questions to one pod: while its UploadBucket is not ready or it gives no report (growing from the
+first to the second), and afterwards."""
 
 ASKING = 32
 """Questions at once."""
@@ -73,7 +73,10 @@ class PodReports:
         return {uid: self._found[uid] for uid in self._wanted.get(place, ()) if uid in self._found}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Started again, by a leader that comes back, it asks everybody anew."""
+        for place, pods in self._wanted.items():
+            for uid in pods:
+                self._queue.add((place, uid))
         await self._queue.run(self._ask, workers=ASKING)
 
     async def _ask(self, key: tuple[Place, str]) -> float | None:
@@ -88,7 +91,7 @@ class PodReports:
         if self._found.get(uid) != found:
             self._found[uid] = found
             self._tell(place)
-        if not current.eager:
+        if isinstance(found, Report) and not current.eager:
             return CALM
         delay = self._delays.get(uid, EAGER)
         self._delays[uid] = min(LEAST_EAGER, delay * 1.5)

@@ -91,8 +91,8 @@ class Installed:
     def until(self, kind: str, status: str, reason: str | None = None, name: str = "media") -> dict[str, Any]:
         def found() -> dict[str, Any]:
             condition = self.condition(kind, name)
-            assert condition.get("status") == status, condition
-            assert reason is None or condition["reason"] == reason, condition
+            good = condition.get("status") == status and reason in (None, condition["reason"])
+            assert good, (condition, self.logs("app.kubernetes.io/name=putgate", "operator"), self.logs("", "api"))
             return condition
 
         return until(f"{kind}={status} of {name}", found, within=180)
@@ -155,15 +155,8 @@ def test_from_helm_install_to_an_upload(installed: Installed) -> None:
     installed.accounts("uploader", "stranger")
     installed.bucket()
     installed.until("Ready", "True")
-    status = until(
-        "the report is in the status",
-        lambda: (
-            (installed.get("uploadbucket", "media")["status"] if installed.condition("IntegrityVerified") else None)
-            if installed.condition("IntegrityVerified").get("status") == "True"
-            else None
-        ),
-        within=120,
-    )
+    installed.until("IntegrityVerified", "True")
+    status = installed.get("uploadbucket", "media")["status"]
     assert status["integrity"]["tier"] == "sha256"
     assert status["capabilities"]["commitByPut"] is True
     assert status["limits"]["partSize"] == 8 * 1024 * 1024
@@ -282,6 +275,7 @@ def test_two_on_one_bucket_and_prefix_and_a_take_over(installed: Installed) -> N
     condition = installed.until("BucketReady", "False", "BucketInUse", name="second")
     assert installed.condition("Stalled", "second")["status"] == "True"
     assert installed.condition("Ready", "first")["status"] == "True"
+    installed.until("BucketReady", "True", name="first")
     claim = installed.get("uploadbucket", "first")["status"]["bucket"]["claimID"]
     assert claim in condition["message"]
 

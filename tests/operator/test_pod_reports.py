@@ -113,6 +113,42 @@ async def test_a_calm_pod_is_asked_once_and_at_once_when_it_is_of_interest_again
         await until(lambda: pod.asked == 2)
 
 
+async def test_a_calm_pod_that_gives_no_report_is_asked_again_soon(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_reports, "EAGER", 0.01)
+    first = True
+
+    async def once_ill() -> web.StreamResponse:
+        nonlocal first
+        if first:
+            first = False
+            return web.Response(status=503)
+        return web.json_response(REPORT)
+
+    pod.answer = once_ill
+    async with running() as (reports, _):
+        reports.want(PLACE, [asked(eager=False)])
+        await until(lambda: isinstance(reports.of(PLACE).get("u1"), Report))
+
+
+async def test_who_leads_again_asks_everybody_again(pod: Pod) -> None:
+    async with aiohttp.ClientSession(trust_env=False) as http:
+        reports = PodReports(http, lambda _: None)
+        hold = asyncio.Event()
+
+        async def held() -> web.StreamResponse:
+            await hold.wait()
+            return web.json_response(REPORT)
+
+        pod.answer = held
+        reports.want(PLACE, [asked(eager=False)])
+        for times in (1, 2):
+            task = asyncio.create_task(reports.run())
+            await until(lambda wanted=times: pod.asked == wanted)  # type: ignore[misc]
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        hold.set()
+
+
 async def _large() -> web.StreamResponse:
     return web.Response(body=b" " * (MAX_REPORT_BYTES + 1))
 

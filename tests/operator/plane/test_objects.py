@@ -46,6 +46,11 @@ def settings_of(home: Home) -> set[str]:
     return {name for name in home.children() if name.startswith("ConfigMap/media-putgate-settings-")}
 
 
+def versions_of(home: Home) -> dict[str, str]:
+    listed = home.plane.items("-n", home.namespace, "all,configmap,secret,uploadbucket")
+    return {f"{each['kind']}/{each['metadata']['name']}": each["metadata"]["resourceVersion"] for each in listed}
+
+
 def test_an_upload_bucket_becomes_ready_and_is_written_once(home: Home) -> None:
     operator = home.operator("--resync-seconds=1")
     home.bucket()
@@ -59,7 +64,7 @@ def test_an_upload_bucket_becomes_ready_and_is_written_once(home: Home) -> None:
 
     home.looked(operator, 3)
     mark = home.plane.mark()
-    versions = home.kubectl("get", "all,configmap,secret,uploadbucket", "-o", "jsonpath={..resourceVersion}")
+    versions = versions_of(home)
     home.looked(operator, 5)
     assert home.writes(mark) == []
     assert operator.stop() == 0
@@ -67,7 +72,7 @@ def test_an_upload_bucket_becomes_ready_and_is_written_once(home: Home) -> None:
     until("it leads", lambda: again.metric("putgate_operator_leading") == 1)
     home.looked(again, 3)
     assert home.writes(mark) == []
-    assert home.kubectl("get", "all,configmap,secret,uploadbucket", "-o", "jsonpath={..resourceVersion}") == versions
+    assert versions_of(home) == versions
 
 
 def test_what_is_deleted_or_edited_comes_back(home: Home) -> None:
