@@ -54,7 +54,7 @@ class ApiServer:
         self._observe = observe
 
     async def aclose(self) -> None:
-        await self._client.close()  # type: ignore[no-untyped-call]
+        await self._client.close()
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Raw | None:
         return await self._call("GET", "get", kind, kind.path(namespace, name))
@@ -152,7 +152,7 @@ class ApiServer:
                 header_params={"Accept": "application/json", "Content-Type": content_type},
                 auth_settings=["BearerToken"],
             )
-            answer = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
+            answer = await self._client.rest_client.request(
                 method,
                 url,
                 headers=headers,

@@ -127,8 +127,8 @@ async def _configuration() -> Configuration:
     """The pod's own, or that of $KUBECONFIG."""
     configuration = Configuration()
     try:
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        await config.load_kube_config(client_configuration=configuration)
     configuration.connection_pool_maxsize = 64
     return configuration

@@ -15,6 +15,7 @@ import structlog
 
 from putgate_operator.app import Options
 from putgate_operator.app import run as run_operator
+from putgate_operator.errors import OperatorError
 from putgate_operator.observed import OperatorSettings, Peer
 
 
@@ -94,7 +95,7 @@ def run_command(
     )
     try:
         asyncio.run(run_operator(options))
-    except OSError as error:
+    except (OSError, OperatorError) as error:
         print(f"putgate-operator: {error}", file=sys.stderr)
         sys.exit(1)
 

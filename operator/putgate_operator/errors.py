@@ -7,6 +7,7 @@
     ├── Gone            the object to be changed is not there any longer
     ├── Forbidden       the operator's role does not allow it: an admin's work
     ├── Invalid         the API server refuses what was sent: a defect, or a newer policy
+    ├── WatchesEnded    kopf has ended by itself: a new process starts afresh
     ├── NotLeader       this process may not write now: another leads, or may
     └── InvalidUploadBucket   (resources) an object that its schema should not have let in
 
@@ -48,3 +49,7 @@ class Invalid(OperatorError):
 
 class NotLeader(OperatorError):
     code = "not_leader"
+
+
+class WatchesEnded(OperatorError):
+    code = "watches_ended"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
+import structlog
 from pydantic import ValidationError
 
 from putgate_operator.observed import Unreachable
@@ -30,6 +31,8 @@ first to the second), and afterwards."""
 
 ASKING = 32
 """Questions at once."""
+
+log = structlog.get_logger("putgate.operator")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,13 @@ class PodReports:
         await self._queue.run(self._ask, workers=ASKING)
 
     async def _ask(self, key: tuple[Place, str]) -> float | None:
-        place, uid = key
+        try:
+            return await self._asked(*key)
+        except Exception:
+            log.exception("a pod could not be asked", namespace=key[0][0], name=key[0][1], pod=key[1])
+            raise
+
+    async def _asked(self, place: Place, uid: str) -> float | None:
         pod = self._wanted.get(place, {}).get(uid)
         if pod is None:
             return None

@@ -99,7 +99,7 @@ class WorkQueue(Generic[Key]):
             key = await self._take()
             try:
                 again = await work(key)
-            except Exception:  # noqa: BLE001 (logged by `work`; one object's failure never stops the others)
+            except Exception:  # noqa: BLE001 (told by `work`; one key's failure never stops the others)
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 16))
                 again = delay * (0.5 + self._jitter() / 2)

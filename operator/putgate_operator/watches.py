@@ -14,6 +14,7 @@ from typing import Any
 import kopf
 import structlog
 
+from putgate_operator.errors import WatchesEnded
 from putgate_operator.handlers import Watching
 
 STOP_WITHIN = 10.0
@@ -37,8 +38,12 @@ class Watches:
         self._thread.start()
 
     async def stop(self) -> None:
+        """Raises `WatchesEnded` when they had ended before they were asked to."""
+        ended = not self._thread.is_alive()
         self._stop.set()
         await asyncio.to_thread(self._thread.join, STOP_WITHIN)
+        if ended:
+            raise WatchesEnded("the watches have ended by themselves; the log says why")
 
     def why_not_ready(self) -> str | None:
         if not self._thread.is_alive():

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -130,6 +131,10 @@ async def test_a_calm_pod_that_gives_no_report_is_asked_again_soon(pod: Pod, mon
         await until(lambda: isinstance(reports.of(PLACE).get("u1"), Report))
 
 
+def has_asked(pod: Pod, times: int) -> bool:
+    return pod.asked == times
+
+
 async def test_who_leads_again_asks_everybody_again(pod: Pod) -> None:
     async with aiohttp.ClientSession(trust_env=False) as http:
         reports = PodReports(http, lambda _: None)
@@ -143,7 +148,7 @@ async def test_who_leads_again_asks_everybody_again(pod: Pod) -> None:
         reports.want(PLACE, [asked(eager=False)])
         for times in (1, 2):
             task = asyncio.create_task(reports.run())
-            await until(lambda wanted=times: pod.asked == wanted)  # type: ignore[misc]
+            await until(partial(has_asked, pod, times))
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         hold.set()

@@ -98,9 +98,7 @@ async def is_ready(server: ApiServer, home: Home, name: str) -> bool:
 
 async def configured(home: Home) -> Configuration:
     configuration = Configuration()
-    await config.load_kube_config(  # type: ignore[no-untyped-call]
-        config_file=str(home.kubeconfig), client_configuration=configuration
-    )
+    await config.load_kube_config(config_file=str(home.kubeconfig), client_configuration=configuration)
     return configuration
 
 
