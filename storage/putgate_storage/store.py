@@ -177,12 +177,17 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLimits:
-    """What the store's API allows, before the probe has looked. Sizes in bytes."""
+    """What the store's API allows, before the probe has looked. Sizes in bytes.
+
+    `completes_race`: conditional Completes are known to let several win. Only knowledge tells surely: on a busy machine
+    requests that were meant to race arrive one by one, and all is well.
+    """
 
     max_parts: int = 10_000
     min_part_size: int = 5 * 1024**2
     max_part_size: int = 5 * 1024**3
     max_object_size: int = 5 * 1024**4
+    completes_race: bool = False
 
 
 class Store(Protocol):

@@ -199,6 +199,8 @@ async def complete_against_put(bench: Bench) -> Answer:
 
 
 async def _rounds(bench: Bench, *, completes: int) -> Answer:
+    if bench.store.limits.completes_race:
+        return failed("not tried: this store is known to let several win")
     answer = inconclusive("no round was run")
     for number in range(ROUNDS):
         answer = await _complete_round(bench, completes, match=number >= ROUNDS // 2)
