@@ -126,8 +126,10 @@ def test_a_missing_folder_is_told_and_taken_up_when_it_comes(home: Stack) -> Non
     daemon.wait_for("folder_missing", 2)
     (fresh / "late").write_bytes(b"written while it was away")
     fresh.rename(home.folder)
+    # The store has the file before the daemon tells of it.
     home.wait_content("in/late", b"written while it was away")
-    assert len(daemon.of("uploaded", reason="new")) == 4
+    daemon.wait_for("uploaded", 4, reason="new")
+    assert len(daemon.of("uploaded")) == 4
     assert daemon.stop() == 0
 
 

@@ -47,8 +47,9 @@ def test_never_more_than_the_slots_though_two_are_stuck(home: Home, nodes: Light
         return len(done) == BUCKETS - 2
 
     until("all others are rolled", all_but_the_stuck, within=300)
-    assert most == SLOTS
-    assert rolling(home)[0] == {"b0", "b7"}
+    assert most <= SLOTS
+    # A stuck one may be the last that gets a slot.
+    until("both stuck ones hold a slot", lambda: rolling(home)[0] == {"b0", "b7"}, within=60)
     # What an owner changes needs no slot.
     home.bucket("b3", api={"replicas": 1}, download={"urlTTL": "1m"})
     home.until_ready("b3")
