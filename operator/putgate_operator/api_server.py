@@ -177,16 +177,17 @@ def _judged(status: int, text: bytes, what: str) -> Raw | None:
         return answer
     if status == 404:
         return None
-    message = f"{what}: {str(answer.get('message', 'no message'))[:500]}"
+    said = str(answer.get("message", "no message"))[:500]
+    message = f"{what}: {said}"
     match status, answer.get("reason"):
         case 403, _:
-            raise Forbidden(message)
+            raise Forbidden(what, said)
         case 409, "AlreadyExists":
             raise AlreadyExists(message)
         case 409, _:
             raise Conflict(message)
         case ((400 | 422), _):
-            raise Invalid(message)
+            raise Invalid(what, said)
         case 410, _:
             raise Gone(message)
         case _:

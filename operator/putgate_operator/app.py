@@ -131,4 +131,6 @@ async def _configuration() -> Configuration:
     except config.ConfigException:
         await config.load_kube_config(client_configuration=configuration)
     configuration.connection_pool_maxsize = 64
+    # A proxy for the internet is none for the API server, and looking for one costs two file reads a request.
+    configuration.client_session_kwargs = {"trust_env": False}
     return configuration

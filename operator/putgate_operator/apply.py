@@ -7,17 +7,21 @@ decision does not wait for a watch.
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import structlog
 
 from putgate_operator import events
 from putgate_operator.api_server import ApiServer
+from putgate_operator.brake import REFILL, Brake
 from putgate_operator.deletion import FINALIZER
 from putgate_operator.desired.drift import unchanged
-from putgate_operator.desired.outcome import Desired, KeySecret
-from putgate_operator.errors import AlreadyExists, Conflict, Gone, Invalid
+from putgate_operator.desired.manifest import HASH
+from putgate_operator.desired.outcome import Desired, Event, KeySecret
+from putgate_operator.errors import AlreadyExists, Conflict, Forbidden, Gone, Hindered, Invalid
 from putgate_operator.kinds import BY_NAME, SECRET, UPLOAD_BUCKET, Kind
 from putgate_operator.observed import ChildKey, Manifest
 from putgate_operator.seen import Place, Seen, concerned, place_of
@@ -34,25 +38,51 @@ class Applier:
         self._server = server
         self._seen = seen
         self._instance = instance
+        self._brake = Brake()
 
     async def carry_out(self, bucket: dict[str, Any], desired: Desired) -> None:
-        """Raises `OperatorError`; `Conflict` and `Gone` mean that the cluster has moved on."""
+        """Raises `OperatorError`; `Conflict` and `Gone` mean that the cluster has moved on, `Hindered` that children
+        are not what they should be, and that the status has not been written.
+        """
         place = place_of(bucket)
         if desired.finalizer == "add":
             await self._finalize(bucket, add=True)
-        for secret in desired.create_secrets:
-            await self._create_key(secret)
-        for child in desired.delete:
-            await self._delete(place, child)
-        for manifest in desired.apply:
-            await self._apply(place, manifest)
-        if desired.status != bucket.get("status", {}):
-            uid = bucket["metadata"]["uid"]
-            self._seen.put(UPLOAD_BUCKET, await self._server.replace_status(UPLOAD_BUCKET, place, uid, desired.status))
-        for event in desired.events:
-            await events.post(self._server, bucket, event, self._instance)
+        await self._write_children(place, desired)
+        await self.tell(bucket, desired.status, desired.events)
         if desired.finalizer == "remove":
             await self._finalize(bucket, add=False)
+
+    async def tell(self, bucket: dict[str, Any], status: dict[str, Any], told: Iterable[Event]) -> None:
+        """Write the status where it differs, and post events."""
+        if status != bucket.get("status", {}):
+            place, uid = place_of(bucket), bucket["metadata"]["uid"]
+            self._seen.put(UPLOAD_BUCKET, await self._server.replace_status(UPLOAD_BUCKET, place, uid, status))
+        for event in told:
+            await events.post(self._server, bucket, event, self._instance)
+
+    async def _write_children(self, place: Place, desired: Desired) -> None:
+        """A refusal ends it, because what comes later may need what was refused; a dispute does not."""
+        for secret in desired.create_secrets:
+            with _refusals(ChildKey(kind=SECRET.kind, name=secret.manifest["metadata"]["name"])):
+                await self._create_key(secret)
+        for child in desired.delete:
+            with _refusals(child):
+                await self._delete(place, child)
+        disputed = []
+        for manifest in desired.apply:
+            child = ChildKey(kind=manifest["kind"], name=manifest["metadata"]["name"])
+            left = self._brake.take(place, child, manifest["metadata"]["annotations"][HASH])
+            if left >= 1:
+                with _refusals(child):
+                    await self._apply(place, manifest)
+            if left < 2:
+                disputed.append(child)
+        if disputed:
+            raise Hindered("ChildDisputed", _dispute(place, disputed[0]))
+
+    def forget(self, place: Place) -> None:
+        """The UploadBucket is gone."""
+        self._brake.forget(place)
 
     async def _apply(self, place: Place, manifest: Manifest) -> None:
         kind = BY_NAME[manifest["kind"]]
@@ -134,3 +164,22 @@ class Applier:
         """The newest version that is known: our own status write came after what was looked at."""
         known = self._seen.get(UPLOAD_BUCKET, *place_of(bucket)) or bucket
         return str(known["metadata"]["resourceVersion"])
+
+
+@contextlib.contextmanager
+def _refusals(child: ChildKey) -> Iterator[None]:
+    """Say which child it was that the API server refused to write."""
+    try:
+        yield
+    except (Forbidden, Invalid) as error:
+        text = f"The API server refuses to write {child}: {error.said} Look for quotas, admission policies and the "
+        raise Hindered("ChildRefused", f"{text}operator's role; it is tried again.") from error
+
+
+def _dispute(place: Place, child: ChildKey) -> str:
+    kind = BY_NAME[child.kind].plural
+    return (
+        f"{child} does not stay as it is written: an admission webhook, another controller or somebody changes or "
+        f"deletes it each time. `kubectl get -n {place[0]} {kind} {child.name} -o yaml --show-managed-fields` may tell "
+        f"who. It is repaired every {REFILL:g} s."
+    )

@@ -12,16 +12,18 @@ import structlog
 
 from putgate_operator.api_server import ApiServer
 from putgate_operator.apply import Applier
-from putgate_operator.errors import Conflict, Gone, NotLeader, OperatorError
+from putgate_operator.errors import Conflict, Gone, Hindered, NotLeader, OperatorError
 from putgate_operator.kinds import LABEL, NAMESPACE, UPLOAD_BUCKET, WATCHED
 from putgate_operator.metrics import Metrics
 from putgate_operator.observe import Observer, askable
 from putgate_operator.observed import dig
 from putgate_operator.pod_reports import PodReports
+from putgate_operator.pods import Trouble
 from putgate_operator.queue import WorkQueue
 from putgate_operator.reconcile import reconcile
 from putgate_operator.resources import UploadBucket
 from putgate_operator.seen import Place, Seen
+from putgate_operator.status import events, hindered
 
 RESYNC = 600.0
 """Seconds between two sweeps, ± 10 %. A sweep finds what watches have missed; sooner is only load."""
@@ -134,6 +136,7 @@ class Controller:
         if raw is None:
             self.queue.forget(place)
             self.reports.want(place, ())
+            self.applier.forget(place)
             return None
         await self.observer.look(place)
         bucket = UploadBucket.parse(raw)
@@ -146,12 +149,18 @@ class Controller:
             self.observer.granted.add(place)
         try:
             await self.applier.carry_out(raw, desired)
+        except Hindered as error:
+            why = Trouble(reason=error.reason, message=error.message)
+            after = hindered(bucket, desired.status, observed.now, why)
+            await self.applier.tell(raw, after, events(bucket.status, after))
+            raise
         finally:
             self.observer.granted.discard(place)
         if desired.abandoned is not None:
             self.metrics.abandoned.inc()
             log.error("a bucket is kept", namespace=place[0], name=place[1], reason=desired.abandoned)
-        return desired.requeue_after
+        # What was applied tells of itself only if it has changed.
+        return 0.0 if desired.apply else desired.requeue_after
 
 
 def _is_ready(raw: dict[str, object]) -> bool:

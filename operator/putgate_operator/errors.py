@@ -5,8 +5,9 @@
     ├── Conflict        somebody else has changed the object meanwhile: look again
     │   └── AlreadyExists   the object to be created is there
     ├── Gone            the object to be changed is not there any longer
-    ├── Forbidden       the operator's role does not allow it: an admin's work
-    ├── Invalid         the API server refuses what was sent: a defect, or a newer policy
+    ├── Forbidden       a role, a quota or an admission policy does not allow it: an admin's work
+    ├── Invalid         the API server refuses what was sent: a defect, or an admission policy
+    ├── Hindered        one child could not be made what it should be, for either reason, or because others undo it
     ├── WatchesEnded    kopf has ended by itself: a new process starts afresh
     ├── NotLeader       this process may not write now: another leads, or may
     └── InvalidUploadBucket   (resources) an object that its schema should not have let in
@@ -39,12 +40,31 @@ class Gone(OperatorError):
     code = "gone"
 
 
-class Forbidden(OperatorError):
+class _Refused(OperatorError):
+    """`said`: the API server's own words."""
+
+    def __init__(self, what: str, said: str) -> None:
+        super().__init__(f"{what}: {said}")
+        self.said = said
+
+
+class Forbidden(_Refused):
     code = "forbidden"
 
 
-class Invalid(OperatorError):
+class Invalid(_Refused):
     code = "invalid"
+
+
+class Hindered(OperatorError):
+    """`reason`, `message`: as a condition says it."""
+
+    code = "hindered"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
 
 
 class NotLeader(OperatorError):

@@ -10,7 +10,7 @@ import kopf
 
 from putgate_operator.kinds import LABEL, NAMESPACE, UPLOAD_BUCKET, WATCHED, Kind
 from putgate_operator.observed import dig
-from putgate_operator.seen import Place, Seen
+from putgate_operator.seen import Place, Seen, place_of
 
 SERVER_TIMEOUT = 300
 """Seconds after which a watch is asked for anew, so that a connection that died silently is noticed."""
@@ -42,6 +42,7 @@ class Watching:
         # Which kinds there are is known; in a namespaced install the role would not allow to look.
         settings.scanning.disabled = True
         settings.peering.standalone = True
+        settings.persistence.diffbase_storage = _NoDiffs()
         settings.watching.server_timeout = SERVER_TIMEOUT
         settings.watching.client_timeout = SERVER_TIMEOUT + 10
         for kind in WATCHED:
@@ -61,10 +62,11 @@ class Watching:
         if kind is NAMESPACE:
             self._namespace(event_type, body)
             return
-        known = self._seen.get(kind, body["metadata"].get("namespace", ""), body["metadata"]["name"])
-        place = self._seen.remove(kind, body) if event_type == "DELETED" else self._seen.put(kind, body)
-        if event_type == "DELETED" or kind is not UPLOAD_BUCKET or known is None or _wish(known) != _wish(body):
-            self._changed(place)
+        place = place_of(body)
+        known = self._seen.get(kind, *place)
+        concerns = self._seen.remove(kind, body) if event_type == "DELETED" else self._seen.put(kind, body)
+        if event_type == "DELETED" or _is_news(kind, known, self._seen.get(kind, *place)):
+            self._changed(concerns)
 
     def _namespace(self, event_type: str, body: dict[str, Any]) -> None:
         name = body["metadata"]["name"]
@@ -79,12 +81,32 @@ class Watching:
                     self._changed((name, bucket["metadata"]["name"]))
 
 
+def _is_news(kind: Kind, known: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
+    """The echo of an own write is none; nor is the status of an UploadBucket, which only the operator writes."""
+    if known is None or now is None:
+        return True
+    return _wish(known) != _wish(now) if kind is UPLOAD_BUCKET else known is not now
+
+
 def _wish(body: dict[str, Any]) -> tuple[Any, ...]:
     """What of an UploadBucket says what is wanted; its status does not."""
     metadata = body["metadata"]
     return tuple(
         metadata.get(key) for key in ("uid", "generation", "deletionTimestamp", "annotations", "labels", "finalizers")
     )
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf copies every object to tell what has changed in it; nobody here asks."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
 
 
 def _login(**arguments: Any) -> kopf.ConnectionInfo | None:

@@ -18,7 +18,7 @@ from putgate_operator.observed import Place as Surroundings
 from putgate_operator.pod_reports import Asked
 from putgate_operator.resources import UploadBucket
 from putgate_operator.rollout import holds_slot
-from putgate_operator.seen import Place, Seen, concerned, place_of
+from putgate_operator.seen import Place, Seen, place_of
 from putgate_protocol.report import Report
 
 Raw = dict[str, Any]
@@ -35,6 +35,7 @@ class Observer:
         self._settings = settings
         self._clock = clock
         self.granted: set[Place] = set()
+        self._holding: set[Place] = set()
 
     async def look(self, place: Place) -> None:
         """Learn the namespace, and whether names that others held are free again. Raises `OperatorError`."""
@@ -73,14 +74,15 @@ class Observer:
         )
 
     def _rolling(self, place: Place) -> int:
-        """Slots that others hold."""
-        holding = {
-            owner
-            for raw in self._seen.all(DEPLOYMENT)
-            if (owner := concerned(DEPLOYMENT, raw)) is not None
-            and holds_slot(raw, self._seen.get(UPLOAD_BUCKET, *owner))
-        }
-        return len((holding | self.granted) - {place})
+        """Slots that others hold. Looking at every Deployment for every UploadBucket would be most of the work."""
+        for changed in self._seen.take_changed():
+            bucket = self._seen.get(UPLOAD_BUCKET, *changed)
+            deployments = (raw for (kind, _), raw in self._seen.children(changed).items() if kind == DEPLOYMENT.kind)
+            if any(holds_slot(raw, bucket) for raw in deployments):
+                self._holding.add(changed)
+            else:
+                self._holding.discard(changed)
+        return len((self._holding | self.granted) - {place})
 
 
 def askable(seen: Seen, place: Place, *, ready: bool) -> list[Asked]:

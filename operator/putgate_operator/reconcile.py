@@ -31,6 +31,9 @@ def reconcile(observed: Observed) -> Desired:
     """What is to be done about one UploadBucket now. Doing it and asking again leads to nothing more to do."""
     if observed.bucket.deleting:
         return deletion.remove(observed)
+    if observed.namespace.terminating:
+        # Nothing can be made there any more; the UploadBucket goes in its turn.
+        return Desired(status=dict(observed.bucket.status))
     if observed.paused:
         return _paused(observed)
     try:

@@ -5,11 +5,12 @@ It may be behind; what is decided on it is idempotent, and what it has missed a 
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from putgate_operator.kinds import LABEL, NAMESPACE, UPLOAD_BUCKET, Kind
+from putgate_operator.kinds import LABEL, NAMESPACE, POD, REPLICA_SET, UPLOAD_BUCKET, Kind
 
 Raw = dict[str, Any]
 Place = tuple[str, str]
@@ -28,6 +29,7 @@ class Seen:
         self._children: dict[Place, dict[tuple[str, str], Raw]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._holders: dict[Place, dict[tuple[str, str], Raw]] = {}
+        self._changed: set[Place] = set()
 
     def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
         return self._objects.get(kind.kind, {}).get((namespace, name))
@@ -58,15 +60,16 @@ class Seen:
         if body["metadata"].get("uid") in self._gone:
             # The answer to a write can come after the event that its object was deleted.
             return concerned(kind, body) or place
-        # Who set which field fills half of an object, and nobody here asks.
-        body = {**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "managedFields"}}
         objects = self._objects.setdefault(kind.kind, {})
         known = objects.get(place)
-        if known is None or not _older(body, known):
+        if known is None or not _is_known(body, known):
+            body = _kept(kind, body)
             self._unlink(kind, known)
             objects[place] = body
-            if (owner := concerned(kind, body)) is not None and kind is not UPLOAD_BUCKET:
-                self._children.setdefault(owner, {})[kind.kind, place[1]] = body
+            if (owner := concerned(kind, body)) is not None:
+                self._changed.add(owner)
+                if kind is not UPLOAD_BUCKET:
+                    self._children.setdefault(owner, {})[kind.kind, place[1]] = body
         return concerned(kind, body) or place
 
     def remove(self, kind: Kind, body: Raw) -> Place:
@@ -96,9 +99,17 @@ class Seen:
                 changed.add(self.put(kind, body))
         return changed
 
+    def take_changed(self) -> set[Place]:
+        """The UploadBuckets about which anything has changed since this was last called."""
+        changed, self._changed = self._changed, set()
+        return changed
+
     def _unlink(self, kind: Kind, known: Raw | None) -> None:
         owner = None if known is None else concerned(kind, known)
-        if known is None or owner is None or owner not in self._children:
+        if known is None or owner is None:
+            return
+        self._changed.add(owner)
+        if owner not in self._children:
             return
         self._children[owner].pop((kind.kind, known["metadata"]["name"]), None)
         if not self._children[owner]:
@@ -120,6 +131,34 @@ def concerned(kind: Kind, body: Raw) -> Place | None:
     return None if label is None else (body["metadata"].get("namespace", ""), label)
 
 
+def _kept(kind: Kind, body: Raw) -> Raw:
+    """Without what nobody here asks for, which is most of an object: who set which field, and what containers are.
+    What is kept shares its strings with others: parsed one by one, thousands of objects hold thousands of equal keys.
+    """
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    kept = {**body, "metadata": metadata}
+    if kind is POD:
+        kept["spec"] = _pod_spec(body.get("spec"))
+    elif kind is REPLICA_SET:
+        template = (body.get("spec") or {}).get("template") or {}
+        kept["spec"] = {"template": {"spec": _pod_spec(template.get("spec"))}}
+    shared: Raw = _shared(kept)
+    return shared
+
+
+def _pod_spec(spec: Raw | None) -> Raw:
+    found = spec or {}
+    return {key: found[key] for key in ("hostNetwork", "serviceAccountName", "volumes") if key in found}
+
+
+def _shared(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {sys.intern(key): _shared(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shared(inner) for inner in value]
+    return sys.intern(value) if isinstance(value, str) else value
+
+
 def _version(body: Raw) -> str:
     return str(body["metadata"].get("resourceVersion", ""))
 
@@ -129,9 +168,9 @@ def _newer(body: Raw, version: str) -> bool:
     return own.isdecimal() and version.isdecimal() and int(own) > int(version)
 
 
-def _older(body: Raw, known: Raw) -> bool:
-    """Whether `body` is an earlier state of the very object that is known."""
+def _is_known(body: Raw, known: Raw) -> bool:
+    """Whether `body` is the state that is known, or an earlier one of the very same object."""
     if body["metadata"].get("uid") != known["metadata"].get("uid"):
         return False
     new, old = _version(body), _version(known)
-    return new.isdecimal() and old.isdecimal() and int(new) < int(old)
+    return new.isdecimal() and old.isdecimal() and int(new) <= int(old)

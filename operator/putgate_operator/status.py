@@ -162,6 +162,18 @@ def amended(bucket: UploadBucket, changes: Iterable[Condition], now: datetime) -
     return [changed.pop(each["type"], each) for each in shown] + list(changed.values())
 
 
+def hindered(bucket: UploadBucket, after: Mapping[str, Any], now: datetime, why: Trouble) -> dict[str, Any]:
+    """A status, but for what the cluster did not let happen. What waits for the object's owner comes first."""
+    shown = {each["type"]: each for each in after.get("conditions") or dated(bucket, beginning(), now)}
+    if shown["Stalled"]["status"] == "True":
+        return dict(after)
+    changes = in_trouble(why)
+    if shown["Ready"]["status"] != "True":
+        changes.append(Condition(type="Ready", status="False", reason=why.reason, message=why.message))
+    changed = {each["type"]: each for each in dated(bucket, changes, now)}
+    return {**after, "conditions": [changed.get(kind, each) for kind, each in shown.items()]}
+
+
 def fields(bucket: UploadBucket, keys: KeyState | None, live: Raw | None, judged: Judgement) -> dict[str, Any]:
     """All of the status but conditions. What only reports tell stays as it was while there is none."""
     return without_empty(

@@ -17,6 +17,7 @@ State = Literal["Preparing", "Ready", "Degraded"]
 
 _Text = Annotated[str, Field(max_length=1024)]
 _Id = Annotated[str, Field(max_length=128)]
+_Limit = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class _Strict(BaseModel):
@@ -64,5 +65,5 @@ class Report(_Strict):
     conditions: Annotated[list[ReportedCondition], Field(max_length=8)]
     integrity: Integrity | None
     capabilities: Annotated[dict[_Id, bool], Field(max_length=32)]
-    limits: Annotated[dict[_Id, int], Field(max_length=32)]
+    limits: Annotated[dict[_Id, _Limit], Field(max_length=32)]
     bucket: Claimed | None

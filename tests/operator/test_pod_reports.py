@@ -170,6 +170,10 @@ async def _unknown_field() -> web.StreamResponse:
     return web.Response(body=json.dumps({**REPORT, "surprise": 1}).encode())
 
 
+async def _absurd_limit() -> web.StreamResponse:
+    return web.Response(body=json.dumps({**REPORT, "limits": {"part_size": 2**53}}).encode())
+
+
 async def _refused() -> web.StreamResponse:
     return web.Response(status=500)
 
@@ -181,6 +185,7 @@ async def _refused() -> web.StreamResponse:
         (_redirect, "HTTP 302"),
         (_not_json, "cannot be read"),
         (_unknown_field, "cannot be read"),
+        (_absurd_limit, "cannot be read"),
         (_refused, "HTTP 500"),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from putgate_operator.handlers import Watching
-from putgate_operator.kinds import CONFIG_MAP, LABEL, POD, UPLOAD_BUCKET
+from putgate_operator.kinds import CONFIG_MAP, LABEL, POD, REPLICA_SET, UPLOAD_BUCKET
 from putgate_operator.seen import Place, Seen
 
 
@@ -116,3 +116,46 @@ def test_an_own_status_write_is_no_reason_to_look_again() -> None:
     watching.note(UPLOAD_BUCKET, "MODIFIED", bucket(2, 5, deletionTimestamp="now"))
     watching.note(UPLOAD_BUCKET, "DELETED", bucket(2, 6))
     assert len(told) == 5
+
+
+def test_the_echo_of_an_own_write_is_no_reason_to_look_again() -> None:
+    told: list[Place] = []
+    seen = Seen()
+    watching = Watching(seen, told.append, namespaces=True)
+    seen.put(CONFIG_MAP, labelled("a", 5))
+    watching.note(CONFIG_MAP, "ADDED", labelled("a", 5))
+    watching.note(CONFIG_MAP, "MODIFIED", labelled("a", 4))
+    assert told == []
+    watching.note(CONFIG_MAP, "MODIFIED", labelled("a", 6))
+    watching.note(CONFIG_MAP, "MODIFIED", labelled("a", 2, uid="another of the name"))
+    watching.note(CONFIG_MAP, "DELETED", labelled("a", 7, uid="another of the name"))
+    assert told == [("ns", "media")] * 3
+
+
+def test_changes_are_taken_once() -> None:
+    seen = Seen()
+    seen.put(CONFIG_MAP, labelled("a", 1))
+    seen.put(UPLOAD_BUCKET, bucket(1, 1))
+    assert seen.take_changed() == {("ns", "media")}
+    assert seen.take_changed() == set()
+    seen.put(CONFIG_MAP, labelled("a", 1))
+    assert seen.take_changed() == set()
+    seen.put(CONFIG_MAP, labelled("a", 2, owner="other"))
+    assert seen.take_changed() == {("ns", "media"), ("ns", "other")}
+    seen.remove(CONFIG_MAP, labelled("a", 3))
+    assert seen.take_changed() == {("ns", "other")}
+
+
+def test_only_what_is_asked_for_is_kept_of_pods_and_replica_sets() -> None:
+    seen = Seen()
+    spec = {"volumes": [{"name": "v"}], "serviceAccountName": "s", "hostNetwork": True}
+    full = {**spec, "containers": [{"name": "api"}]}
+    managed = labelled("p", 1)
+    managed["metadata"]["managedFields"] = [{"manager": "me"}]
+    seen.put(POD, {**managed, "spec": full})
+    seen.put(REPLICA_SET, {**labelled("r", 1), "spec": {"replicas": 2, "template": {"spec": full}}})
+    seen.put(CONFIG_MAP, {**labelled("c", 1), "data": {"key": "value"}})
+    kept = seen.children(("ns", "media"))
+    assert kept["Pod", "p"] == {**labelled("p", 1), "spec": spec}
+    assert kept["ReplicaSet", "r"]["spec"] == {"template": {"spec": spec}}
+    assert kept["ConfigMap", "c"]["data"] == {"key": "value"}

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from putgate_operator.observed import Unreachable
+from putgate_operator.pods import Trouble
+from putgate_operator.resources import UploadBucket
+from putgate_operator.status import hindered
 from tests.operator.core.cluster import Cluster
-from tests.operator.core.made import MINIMAL, condition, report, upload_bucket
+from tests.operator.core.made import MINIMAL, NOW, condition, report, upload_bucket
 
 
 def starting() -> Cluster:
@@ -314,3 +317,43 @@ def test_what_clients_need_is_in_the_status() -> None:
     with_tls = Cluster(upload_bucket({**MINIMAL, "api": {"tls": {"secretName": "tls"}}}))
     with_tls.settle()
     assert with_tls.status["url"] == "https://media-putgate-api.apps.svc"
+
+
+REFUSED = Trouble(reason="ChildRefused", message="exceeded quota")
+
+
+def shown(cluster: Cluster) -> dict[str, tuple[str, str]]:
+    """The conditions after something was refused."""
+    bucket = UploadBucket.parse(cluster.raw)
+    after = hindered(bucket, cluster.status, NOW, REFUSED)
+    assert {**after, "conditions": 0} == {**cluster.status, "conditions": 0}
+    return {each["type"]: (each["status"], each["reason"]) for each in after["conditions"]}
+
+
+def test_what_is_refused_says_so_and_does_not_hide_that_it_serves() -> None:
+    unready = shown(starting())
+    assert unready["Ready"] == ("False", "ChildRefused")
+    assert unready["Reconciling"] == ("True", "ChildRefused")
+    serving = running()
+    assert shown(serving)["Ready"] == ("True", "Available")
+    assert shown(serving)["Reconciling"] == ("True", "ChildRefused")
+    assert shown(serving)["BucketReady"] == serving.reason("BucketReady")
+
+
+def test_what_waits_for_the_owner_is_shown_rather_than_what_was_refused() -> None:
+    cluster = starting()
+    cluster.report_all(condition("CredentialsValid", "False", "SecretMissing", user_error=True))
+    cluster.settle()
+    assert shown(cluster)["Stalled"] == ("True", "SecretMissing")
+    assert shown(cluster)["Ready"] == ("False", "SecretMissing")
+
+
+def test_a_refusal_may_come_before_any_status() -> None:
+    bucket = UploadBucket.parse(upload_bucket())
+    after = hindered(bucket, {}, NOW, REFUSED)
+    found = {each["type"]: each["reason"] for each in after["conditions"]}
+    assert (found["Ready"], found["Reconciling"], found["BucketReady"]) == (
+        "ChildRefused",
+        "ChildRefused",
+        "Progressing",
+    )

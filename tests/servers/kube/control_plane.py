@@ -264,6 +264,9 @@ class ControlPlane:
             f"--root-ca-file={self.ca_file}",
             "--secure-port=0",
             "--use-service-account-credentials",
+            # Its default of 20 requests a second would be what every test of many objects waits for.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             # The stand-in's nodes have no heartbeat: these two would taint them and evict their pods.
             "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller",
         ]
