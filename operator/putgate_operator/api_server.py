@@ -14,7 +14,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from putgate_operator.errors import AlreadyExists, Conflict, Forbidden, Gone, Invalid, Unreachable
+from putgate_operator.errors import AlreadyExists, Conflict, Failing, Forbidden, Gone, Invalid, Unreachable
 from putgate_operator.kinds import Kind
 
 Raw = dict[str, Any]
@@ -47,10 +47,12 @@ class ApiServer:
         configuration: Configuration,
         *,
         guard: Callable[[], None] = lambda: None,
+        read_timeout: float = READ_TIMEOUT,
         observe: Callable[[str, str, int], None] = lambda verb, kind, status: None,
     ) -> None:
         self._client = ApiClient(configuration)
         self._guard = guard
+        self._read_timeout = read_timeout
         self._observe = observe
 
     async def aclose(self) -> None:
@@ -66,11 +68,19 @@ class ApiServer:
         found: list[Raw] = []
         query: dict[str, str] = {"limit": str(_LIST_PAGE)} | ({"labelSelector": label} if label else {})
         while True:
-            page = await self._call("GET", "list", kind, kind.path(namespace), query=query) or {}
+            page = await self._call("GET", "list", kind, kind.path(namespace), query=query)
+            if page is None:
+                # Taken for an empty list, it would make everything vanish.
+                raise Unreachable(f"the API server knows no {kind.plural}; is the CRD installed?")
             found += ({"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page.get("items", ()))
             if not (token := page.get("metadata", {}).get("continue")):
                 return found, str(page.get("metadata", {}).get("resourceVersion", ""))
             query["continue"] = token
+
+    async def look(self, kind: Kind, namespace: str | None) -> None:
+        """Whether objects of a kind can be listed; raises why not."""
+        if await self._call("GET", "list", kind, kind.path(namespace), query={"limit": "1"}) is None:
+            raise Unreachable(f"the API server knows no {kind.plural}; is the CRD installed?")
 
     async def apply(self, kind: Kind, body: Raw, *, force: bool) -> Raw:
         """Server-side apply with our field manager. With `metadata.uid` only that very object is changed. `force`:
@@ -157,7 +167,7 @@ class ApiServer:
                 url,
                 headers=headers,
                 body=body,
-                _request_timeout=READ_TIMEOUT if method == "GET" else WRITE_TIMEOUT,
+                _request_timeout=self._read_timeout if method == "GET" else WRITE_TIMEOUT,
             )
             text = await answer.read()
             status = answer.status
@@ -190,5 +200,7 @@ def _judged(status: int, text: bytes, what: str) -> Raw | None:
             raise Invalid(what, said)
         case 410, _:
             raise Gone(message)
+        case 500, _:
+            raise Failing(what, said)
         case _:
             raise Unreachable(f"{message} (HTTP {status})")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +15,8 @@ import structlog
 from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 
-from putgate_operator.api_server import ApiServer
+from putgate_operator.access import Access
+from putgate_operator.api_server import WRITE_TIMEOUT, ApiServer
 from putgate_operator.apply import Applier
 from putgate_operator.controller import RESYNC, Controller
 from putgate_operator.election import Elector, Watchdog
@@ -57,12 +58,13 @@ async def run(options: Options) -> None:
     seen = Seen()
     queue: WorkQueue[Place] = WorkQueue()
     watching = Watching(seen, queue.add, namespaces=not options.namespaces)
-    leases = ApiServer(configuration, observe=metrics.requested)
+    leases = ApiServer(configuration, observe=metrics.requested, read_timeout=WRITE_TIMEOUT)
     elector = Elector(leases, namespace=options.lease_namespace, name=LEASE_NAME, identity=options.identity)
     server = ApiServer(configuration, guard=elector.guard, observe=metrics.requested)
     metrics.follow(
-        depth=lambda: queue.depth,
-        oldest=lambda: queue.oldest,
+        # A standby only keeps its queue warm.
+        depth=lambda: queue.depth if elector.leading else 0,
+        oldest=lambda: queue.oldest if elector.leading else 0.0,
         event_age=lambda: time.monotonic() - watching.last_event,
         leading=lambda: float(elector.leading),
     )
@@ -70,14 +72,19 @@ async def run(options: Options) -> None:
         contextlib.aclosing(leases),
         contextlib.aclosing(server),
         aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as http,
-        _watched(watching, options.namespaces, stop) as watches,
-        serving(options.health_port, metrics.registry, watches.why_not_ready),
+        _proven(Access(server, options.namespaces)) as access,
     ):
         controller = Controller(
             server=server,
             seen=seen,
             queue=queue,
-            observer=Observer(server, seen, options.settings, lambda: datetime.now(UTC)),
+            observer=Observer(
+                server,
+                seen,
+                options.settings,
+                lambda: datetime.now(UTC),
+                namespaces_watched=not options.namespaces,
+            ),
             applier=Applier(server, seen, instance=options.identity),
             reports=PodReports(http, queue.add),
             metrics=metrics,
@@ -85,35 +92,43 @@ async def run(options: Options) -> None:
             workers=options.workers,
             resync=options.resync,
         )
-        watchdog = Watchdog(elector)
-        watchdog.start()
-        lag = asyncio.create_task(_measure_lag(metrics))
-        leading = asyncio.create_task(elector.run(lambda: controller.lead(stop)))
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            log.info("stopping")
-            if not elector.leading:
-                leading.cancel()
-            await asyncio.wait({leading})
-        finally:
-            watchdog.stop()
-            lag.cancel()
-            stopping.cancel()
-        if not leading.cancelled():
-            leading.result()
+        watches = [Watches(watching, each, controller.sweep_soon) for each in options.namespaces or (None,)]
+
+        def why_not_ready() -> str | None:
+            reasons = (access.why_not, *(each.why_not_ready() for each in watches))
+            return next((reason for reason in reasons if reason is not None), None)
+
+        async with _watched(watches), serving(options.health_port, metrics.registry, why_not_ready):
+            watchdog = Watchdog(elector)
+            watchdog.start()
+            lag = asyncio.create_task(_measure_lag(metrics))
+            try:
+                await elector.run(lambda: controller.lead(stop), stop)
+            finally:
+                watchdog.stop()
+                lag.cancel()
     log.info("stopped")
 
 
 @contextlib.asynccontextmanager
-async def _watched(watching: Watching, namespaces: Collection[str], stop: asyncio.Event) -> AsyncIterator[Watches]:
-    """Watch for the length of a block. Should the watches end by themselves, the operator stops."""
-    watches = Watches(watching, namespaces, stop.set)
-    watches.start()
+async def _watched(watches: Sequence[Watches]) -> AsyncIterator[None]:
+    """Watch for the length of a block."""
+    for each in watches:
+        each.start()
     try:
-        yield watches
+        yield
     finally:
-        await watches.stop()
+        await asyncio.gather(*(each.stop() for each in watches))
+
+
+@contextlib.asynccontextmanager
+async def _proven(access: Access) -> AsyncIterator[Access]:
+    """Find out during a block what may be read."""
+    proving = asyncio.create_task(access.prove())
+    try:
+        yield access
+    finally:
+        proving.cancel()
 
 
 async def _measure_lag(metrics: Metrics, period: float = 1.0) -> None:

@@ -7,22 +7,22 @@ decision does not wait for a watch.
 from __future__ import annotations
 
 import base64
-import contextlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import structlog
 
 from putgate_operator import events
 from putgate_operator.api_server import ApiServer
-from putgate_operator.brake import REFILL, Brake
+from putgate_operator.brake import EVERY, Brake
 from putgate_operator.deletion import FINALIZER
 from putgate_operator.desired.drift import unchanged
 from putgate_operator.desired.manifest import HASH
 from putgate_operator.desired.outcome import Desired, Event, KeySecret
-from putgate_operator.errors import AlreadyExists, Conflict, Forbidden, Gone, Hindered, Invalid
-from putgate_operator.kinds import BY_NAME, SECRET, UPLOAD_BUCKET, Kind
+from putgate_operator.errors import AlreadyExists, Conflict, Failing, Forbidden, Gone, Hindered, Invalid
+from putgate_operator.kinds import BY_NAME, DEPLOYMENT, JOB, SECRET, UPLOAD_BUCKET, Kind
 from putgate_operator.observed import ChildKey, Manifest
 from putgate_operator.seen import Place, Seen, concerned, place_of
 
@@ -61,28 +61,37 @@ class Applier:
             await events.post(self._server, bucket, event, self._instance)
 
     async def _write_children(self, place: Place, desired: Desired) -> None:
-        """A refusal ends it, because what comes later may need what was refused; a dispute does not."""
+        """What is refused keeps only that from being written which runs with all the rest."""
+        refused: Hindered | None = None
+        for child, write in self._steps(place, desired):
+            if refused is not None and child.kind in (DEPLOYMENT.kind, JOB.kind):
+                continue
+            try:
+                await write()
+            except (Forbidden, Invalid, Failing) as error:
+                refused = refused or _refusal(child, error)
+        if refused is not None:
+            raise refused
+        if (disputed := self._brake.disputed(place)) is not None:
+            raise Hindered("ChildDisputed", _dispute(place, disputed), again=EVERY)
+
+    def _steps(self, place: Place, desired: Desired) -> Iterator[tuple[ChildKey, Callable[[], Awaitable[None]]]]:
         for secret in desired.create_secrets:
-            with _refusals(ChildKey(kind=SECRET.kind, name=secret.manifest["metadata"]["name"])):
-                await self._create_key(secret)
-        for child in desired.delete:
-            with _refusals(child):
-                await self._delete(place, child)
-        disputed = []
+            key = ChildKey(kind=SECRET.kind, name=secret.manifest["metadata"]["name"])
+            yield key, partial(self._create_key, secret)
+        for key in desired.delete:
+            yield key, partial(self._delete, place, key)
         for manifest in desired.apply:
-            child = ChildKey(kind=manifest["kind"], name=manifest["metadata"]["name"])
-            left = self._brake.take(place, child, manifest["metadata"]["annotations"][HASH])
-            if left >= 1:
-                with _refusals(child):
-                    await self._apply(place, manifest)
-            if left < 2:
-                disputed.append(child)
-        if disputed:
-            raise Hindered("ChildDisputed", _dispute(place, disputed[0]))
+            key = ChildKey(kind=manifest["kind"], name=manifest["metadata"]["name"])
+            yield key, partial(self._repair, place, key, manifest)
 
     def forget(self, place: Place) -> None:
         """The UploadBucket is gone."""
         self._brake.forget(place)
+
+    async def _repair(self, place: Place, key: ChildKey, manifest: Manifest) -> None:
+        if self._brake.allows(place, key, manifest["metadata"]["annotations"][HASH]):
+            await self._apply(place, manifest)
 
     async def _apply(self, place: Place, manifest: Manifest) -> None:
         kind = BY_NAME[manifest["kind"]]
@@ -144,11 +153,12 @@ class Applier:
         log.info("deleted", kind=child.kind, name=child.name, namespace=place[0])
 
     async def _finalize(self, bucket: dict[str, Any], *, add: bool) -> None:
-        metadata = bucket["metadata"]
+        # Our own status write came after what was looked at, and somebody else's finalizer may have.
+        metadata = (self._seen.get(UPLOAD_BUCKET, *place_of(bucket)) or bucket)["metadata"]
         others = [name for name in metadata.get("finalizers", ()) if name != FINALIZER]
         patch = {
             "metadata": {
-                "resourceVersion": self._version(bucket),
+                "resourceVersion": metadata["resourceVersion"],
                 "finalizers": [*others, FINALIZER] if add else others,
             }
         }
@@ -160,20 +170,13 @@ class Applier:
             return
         self._seen.put(UPLOAD_BUCKET, written)
 
-    def _version(self, bucket: dict[str, Any]) -> str:
-        """The newest version that is known: our own status write came after what was looked at."""
-        known = self._seen.get(UPLOAD_BUCKET, *place_of(bucket)) or bucket
-        return str(known["metadata"]["resourceVersion"])
 
-
-@contextlib.contextmanager
-def _refusals(child: ChildKey) -> Iterator[None]:
-    """Say which child it was that the API server refused to write."""
-    try:
-        yield
-    except (Forbidden, Invalid) as error:
-        text = f"The API server refuses to write {child}: {error.said} Look for quotas, admission policies and the "
-        raise Hindered("ChildRefused", f"{text}operator's role; it is tried again.") from error
+def _refusal(child: ChildKey, error: Forbidden | Invalid | Failing) -> Hindered:
+    """What of a Deployment is invalid, its UploadBucket's owner has asked for: resources, or where it may run."""
+    owners = isinstance(error, Invalid) and child.kind == DEPLOYMENT.kind
+    where = "spec.api" if owners else "quotas, admission policies and webhooks, and the operator's role"
+    text = f"The API server refuses to write {child}: {error.said} Look at {where}; it is tried again."
+    return Hindered("ChildRefused", text, user_error=owners)
 
 
 def _dispute(place: Place, child: ChildKey) -> str:
@@ -181,5 +184,5 @@ def _dispute(place: Place, child: ChildKey) -> str:
     return (
         f"{child} does not stay as it is written: an admission webhook, another controller or somebody changes or "
         f"deletes it each time. `kubectl get -n {place[0]} {kind} {child.name} -o yaml --show-managed-fields` may tell "
-        f"who. It is repaired every {REFILL:g} s."
+        f"who. It is repaired every {EVERY:g} s."
     )

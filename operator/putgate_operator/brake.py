@@ -6,6 +6,7 @@ programs write in turns as fast as the API server lets them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,18 +15,23 @@ from putgate_operator.observed import ChildKey
 from putgate_operator.seen import Place
 
 BURST = 20
-REFILL = 10.0
-"""How many times one child is written with one and the same wish before it is braked, and seconds between two such
-writes from then on. Fewer, and people who undo a few edits wait; more often, and a fight is a load."""
+"""How many times one child is written with one and the same wish before it is in dispute. Fewer, and people who undo
+a few edits wait."""
+
+EVERY = 20.0
+"""Seconds between two writes of a child that is in dispute."""
+
+CALM = 60.0
+"""Seconds without a write that end a dispute; some times `EVERY`, or it would end and begin again."""
 
 
 @dataclass(slots=True, kw_only=True)
-class _Wish:
-    """What was last written, and how often it may be written again: `left` at the time `since`."""
+class _Writes:
+    """Of one wish: how many, and when the last was."""
 
     digest: str
-    left: float
-    since: float
+    count: int = 0
+    last: float = -math.inf
 
 
 class Brake:
@@ -33,19 +39,25 @@ class Brake:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wishes: dict[Place, dict[ChildKey, _Wish]] = {}
+        self._writes: dict[Place, dict[ChildKey, _Writes]] = {}
 
-    def take(self, place: Place, child: ChildKey, digest: str) -> float:
-        """Ask to write a child so that it is as `digest` says. Returns how many writes were left: below 1 it must not
-        be written now, below 2 it is in dispute.
-        """
-        now, wishes = self._clock(), self._wishes.setdefault(place, {})
-        wish = wishes.get(child)
-        if wish is None or wish.digest != digest:
-            wish = wishes[child] = _Wish(digest=digest, left=BURST, since=now)
-        left = min(BURST, wish.left + (now - wish.since) / REFILL)
-        wish.left, wish.since = left - 1 if left >= 1 else left, now
-        return left
+    def allows(self, place: Place, child: ChildKey, digest: str) -> bool:
+        """Whether a child may be written now so that it is as `digest` says; it counts as written then."""
+        now, known = self._clock(), self._writes.setdefault(place, {})
+        writes = known.get(child)
+        if writes is None or writes.digest != digest or now - writes.last > CALM:
+            writes = known[child] = _Writes(digest=digest)
+        if writes.count >= BURST and now - writes.last < EVERY:
+            return False
+        writes.count += 1
+        writes.last = now
+        return True
+
+    def disputed(self, place: Place) -> ChildKey | None:
+        """A child that is in dispute."""
+        now = self._clock()
+        found = self._writes.get(place, {}).items()
+        return next((child for child, each in found if each.count >= BURST and now - each.last <= CALM), None)
 
     def forget(self, place: Place) -> None:
-        self._wishes.pop(place, None)
+        self._writes.pop(place, None)

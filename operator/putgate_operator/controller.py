@@ -6,27 +6,33 @@ import asyncio
 import random
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from putgate_operator.api_server import ApiServer
 from putgate_operator.apply import Applier
+from putgate_operator.desired.manifest import without_empty
+from putgate_operator.desired.outcome import Desired
 from putgate_operator.errors import Conflict, Gone, Hindered, NotLeader, OperatorError
 from putgate_operator.kinds import LABEL, NAMESPACE, UPLOAD_BUCKET, WATCHED
 from putgate_operator.metrics import Metrics
 from putgate_operator.observe import Observer, askable
-from putgate_operator.observed import dig
+from putgate_operator.observed import Observed, dig
 from putgate_operator.pod_reports import PodReports
 from putgate_operator.pods import Trouble
 from putgate_operator.queue import WorkQueue
 from putgate_operator.reconcile import reconcile
-from putgate_operator.resources import UploadBucket
-from putgate_operator.seen import Place, Seen
+from putgate_operator.resources import InvalidUploadBucket, UploadBucket
+from putgate_operator.seen import Place, Raw, Seen, wish
 from putgate_operator.status import events, hindered
+from putgate_operator.unreadable import unreadable
 
 RESYNC = 600.0
 """Seconds between two sweeps, ± 10 %. A sweep finds what watches have missed; sooner is only load."""
+
+SOON = 30.0
+"""Seconds until what a sweep could not read is tried again."""
 
 GRACE = 20.0
 """Seconds for what is in work when the operator is asked to stop."""
@@ -48,12 +54,15 @@ class Controller:
     namespaces: Collection[str]
     workers: int
     resync: float = RESYNC
+    missed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def lead(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish what is in work. Cancelled, it leaves things as they are: any later leader
         goes on from there.
         """
-        await self._first_sweep()
+        await self._first_sweep(stop)
+        if stop.is_set():
+            return
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self.queue.run(self._work, workers=self.workers)),
@@ -70,42 +79,50 @@ class Controller:
             for task in tasks:
                 task.cancel()
 
-    async def _first_sweep(self) -> None:
+    def sweep_soon(self) -> None:
+        """What was deleted may have been missed."""
+        self.missed.set()
+
+    async def _first_sweep(self, stop: asyncio.Event) -> None:
+        """Until everything has been seen once; but for a namespace that cannot be read while others can."""
         delay = 1.0
-        while True:
-            try:
-                await self.sweep()
-                return
-            except OperatorError as error:
-                log.warning("the cluster cannot be read", code=error.code, reason=str(error), again_in=delay)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 30.0)
+        while not stop.is_set() and not await self.sweep():
+            await _either(stop, delay)
+            delay = min(delay * 2, 30.0)
 
     async def _sweeps(self) -> None:
         while True:
-            await asyncio.sleep(self.resync * random.uniform(0.9, 1.1))
-            try:
-                await self.sweep()
-            except OperatorError as error:
-                log.warning("a sweep failed", code=error.code, reason=str(error))
+            await _either(self.missed, self.resync * random.uniform(0.9, 1.1))
+            self.missed.clear()
+            await self.sweep()
 
-    async def sweep(self) -> None:
-        """List everything, and look at every UploadBucket again. Raises `OperatorError`."""
+    async def sweep(self) -> bool:
+        """List everything, and look at every UploadBucket again. Whether any of it could be read; what could not is
+        tried again soon.
+        """
+        read = False
         for namespace in self.namespaces or (None,):
-            for kind in WATCHED:
-                bodies, version = await self.server.list_all(kind, namespace, label=LABEL)
-                self.seen.replace_all(kind, namespace, bodies, version)
-            bodies, version = await self.server.list_all(UPLOAD_BUCKET, namespace)
-            gone = self.seen.replace_all(UPLOAD_BUCKET, namespace, bodies, version)
-            if namespace is None:
-                bodies, version = await self.server.list_all(NAMESPACE, None)
-                self.seen.replace_all(NAMESPACE, None, bodies, version)
-            elif (found := await self.server.get(NAMESPACE, None, namespace)) is not None:
-                self.seen.put(NAMESPACE, found)
-            for place in gone:
-                self.queue.add(place)
+            try:
+                await self._read(namespace)
+            except OperatorError as error:
+                log.warning("the cluster cannot be read", namespace=namespace, code=error.code, reason=str(error))
+                asyncio.get_running_loop().call_later(SOON, self.sweep_soon)
+            else:
+                read = True
         for raw in self.seen.all(UPLOAD_BUCKET):
             self.queue.add((raw["metadata"]["namespace"], raw["metadata"]["name"]))
+        return read
+
+    async def _read(self, namespace: str | None) -> None:
+        for kind in WATCHED:
+            bodies, version = await self.server.list_all(kind, namespace, label=LABEL)
+            self.seen.replace_all(kind, namespace, bodies, version)
+        bodies, version = await self.server.list_all(UPLOAD_BUCKET, namespace)
+        for place in self.seen.replace_all(UPLOAD_BUCKET, namespace, bodies, version):
+            self.queue.add(place)
+        if namespace is None:
+            bodies, version = await self.server.list_all(NAMESPACE, None)
+            self.seen.replace_all(NAMESPACE, None, bodies, version)
 
     async def _work(self, place: Place) -> float | None:
         started = time.monotonic()
@@ -139,8 +156,12 @@ class Controller:
             self.applier.forget(place)
             return None
         await self.observer.look(place)
-        bucket = UploadBucket.parse(raw)
-        self.reports.want(place, askable(self.seen, place, ready=_is_ready(raw)))
+        try:
+            bucket = UploadBucket.parse(raw)
+        except InvalidUploadBucket as error:
+            await self.applier.carry_out(raw, unreadable(raw, str(error), self.observer.now()))
+            raise
+        self.reports.want(place, askable(self.seen, place, bucket.uid, ready=_is_ready(raw)))
         # From here to `granted` nothing waits: two workers must not give the last slot to two Deployments.
         observed = self.observer.observe(bucket, self.reports.of(place))
         desired = reconcile(observed)
@@ -150,19 +171,40 @@ class Controller:
         try:
             await self.applier.carry_out(raw, desired)
         except Hindered as error:
-            why = Trouble(reason=error.reason, message=error.message)
-            after = hindered(bucket, desired.status, observed.now, why)
-            await self.applier.tell(raw, after, events(bucket.status, after))
-            raise
+            await self._tell_hindered(raw, observed, desired, error)
+            if error.again is None:
+                raise
+            return error.again
         finally:
             self.observer.granted.discard(place)
         if desired.abandoned is not None:
             self.metrics.abandoned.inc()
             log.error("a bucket is kept", namespace=place[0], name=place[1], reason=desired.abandoned)
-        # What was applied tells of itself only if it has changed.
-        return 0.0 if desired.apply else desired.requeue_after
+        # What was applied tells of itself only if it has changed; and a new wish may have been shown by the answer
+        # to our own status write, so that its event was none.
+        new = self.seen.get(UPLOAD_BUCKET, *place)
+        moved = new is not None and wish(new) != wish(raw)
+        return 0.0 if desired.apply or moved else desired.requeue_after
+
+    async def _tell_hindered(self, raw: Raw, observed: Observed, desired: Desired, error: Hindered) -> None:
+        why = Trouble(reason=error.reason, message=error.message, user_error=error.user_error)
+        bucket = observed.bucket
+        after = hindered(bucket, desired.status, observed.now, why)
+        if error.again is None:
+            # The step of a key rotation goes with the Deployment, which was not written.
+            after = without_empty({**after, "uploadKeys": bucket.status.get("uploadKeys")})
+        await self.applier.tell(raw, after, events(bucket.status, after))
 
 
 def _is_ready(raw: dict[str, object]) -> bool:
     conditions = dig(raw, "status", "conditions", default=())
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, or for some time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

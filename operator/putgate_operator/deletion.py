@@ -83,6 +83,8 @@ def remove(observed: Observed) -> Desired:
         going = dig(deployment, "metadata", "deletionTimestamp") is not None
         key = ChildKey(kind=DEPLOYMENT.kind, name=names.api(bucket))
         return _working(observed, "WaitingForPods", "The API is being stopped.", delete=() if going else (key,))
+    if any(made_for(bucket, raw) for raw in observed.replica_sets):
+        return _working(observed, "WaitingForPods", "Waiting for the garbage collector: a ReplicaSet could start pods.")
     if left := pods.serving(observed):
         text = f"Waiting for pod {left[0].name} to end; the bucket is removed when no API pod is left."
         return _working(observed, "WaitingForPods", text)
@@ -141,10 +143,11 @@ def _outcome(observed: Observed, job: Raw) -> Outcome | None:
         return None
     when = dig(ended, "lastTransitionTime")
     at = None if when is None else datetime.fromisoformat(when)
-    said = [dig(pod.raw, "status", "containerStatuses", 0, "state", "terminated") for pod in pods.of_job(observed, job)]
+    tried = pods.of_job(observed, job)
+    said = [dig(pods.container(pod), "state", "terminated") for pod in tried]
     if ended["type"] == "Complete":
         return Outcome(result="Removed", message=_said(said)[1], ended=at)
-    if said and all(each is None for each in said):
+    if any(each is None and not pods.has_ended(pod) for each, pod in zip(said, tried, strict=True)):
         return None
     result, message = _said(said)
     why = dig(ended, "message", default="no message")

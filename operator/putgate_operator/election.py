@@ -85,12 +85,12 @@ class Elector:
         if not self.leading:
             raise NotLeader("this process does not lead, or not surely so")
 
-    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Acquire, and run `work` while leading; cancelled when the lease is lost. Returns when `work` does: the
-        lease is then released at once. Being cancelled releases it too, after `work` has ended.
+    async def run(self, work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        """Acquire, and run `work` while leading; cancelled when the lease is lost. Returns when `work` does, which
+        ends soon after `stop`: the lease is then released at once. Being cancelled releases it too, after `work` has
+        ended.
         """
-        while True:
-            await self._acquire()
+        while await self._acquire(stop):
             log.info("leading", identity=self._identity)
             working = asyncio.ensure_future(work())
             renewing = asyncio.create_task(self._renew())
@@ -107,11 +107,17 @@ class Elector:
                 return
             log.warning("leadership is lost; another may lead now", identity=self._identity)
 
-    async def _acquire(self) -> None:
-        while True:
+    async def _acquire(self, stop: asyncio.Event) -> bool:
+        """False when asked to stop before."""
+        while not stop.is_set():
             if await self._try():
-                return
-            await asyncio.sleep(RETRY_PERIOD)
+                return True
+            try:
+                async with asyncio.timeout(RETRY_PERIOD):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+        return False
 
     async def _renew(self) -> None:
         """Returns when the lease is, or may be, another's."""

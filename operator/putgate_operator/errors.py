@@ -7,8 +7,8 @@
     ├── Gone            the object to be changed is not there any longer
     ├── Forbidden       a role, a quota or an admission policy does not allow it: an admin's work
     ├── Invalid         the API server refuses what was sent: a defect, or an admission policy
+    ├── Failing         the API server answers 500: an admission webhook's failure, or its own
     ├── Hindered        one child could not be made what it should be, for either reason, or because others undo it
-    ├── WatchesEnded    kopf has ended by itself: a new process starts afresh
     ├── NotLeader       this process may not write now: another leads, or may
     └── InvalidUploadBucket   (resources) an object that its schema should not have let in
 
@@ -56,20 +56,24 @@ class Invalid(_Refused):
     code = "invalid"
 
 
+class Failing(_Refused):
+    code = "failing"
+
+
 class Hindered(OperatorError):
-    """`reason`, `message`: as a condition says it."""
+    """`reason`, `message`, `user_error`: as a condition says it. `again`: seconds until the next try, where that is
+    known; then all that could be written has been.
+    """
 
     code = "hindered"
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, user_error: bool = False, again: float | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.user_error = user_error
+        self.again = again
 
 
 class NotLeader(OperatorError):
     code = "not_leader"
-
-
-class WatchesEnded(OperatorError):
-    code = "watches_ended"

@@ -10,7 +10,7 @@ import kopf
 
 from putgate_operator.kinds import LABEL, NAMESPACE, UPLOAD_BUCKET, WATCHED, Kind
 from putgate_operator.observed import dig
-from putgate_operator.seen import Place, Seen, place_of
+from putgate_operator.seen import Place, Seen, place_of, wish
 
 SERVER_TIMEOUT = 300
 """Seconds after which a watch is asked for anew, so that a connection that died silently is noticed."""
@@ -85,15 +85,7 @@ def _is_news(kind: Kind, known: dict[str, Any] | None, now: dict[str, Any] | Non
     """The echo of an own write is none; nor is the status of an UploadBucket, which only the operator writes."""
     if known is None or now is None:
         return True
-    return _wish(known) != _wish(now) if kind is UPLOAD_BUCKET else known is not now
-
-
-def _wish(body: dict[str, Any]) -> tuple[Any, ...]:
-    """What of an UploadBucket says what is wanted; its status does not."""
-    metadata = body["metadata"]
-    return tuple(
-        metadata.get(key) for key in ("uid", "generation", "deletionTimestamp", "annotations", "labels", "finalizers")
-    )
+    return wish(known) != wish(now) if kind is UPLOAD_BUCKET else known is not now
 
 
 class _NoDiffs(kopf.DiffBaseStorage):

@@ -18,28 +18,37 @@ from putgate_operator.observed import Place as Surroundings
 from putgate_operator.pod_reports import Asked
 from putgate_operator.resources import UploadBucket
 from putgate_operator.rollout import holds_slot
-from putgate_operator.seen import Place, Seen, place_of
+from putgate_operator.seen import Place, Seen
 from putgate_protocol.report import Report
 
 Raw = dict[str, Any]
 
 
 class Observer:
-    """`granted`: UploadBuckets whose rollout was decided and is not seen yet; filled by who carries it out."""
+    """`granted`: UploadBuckets whose rollout was decided and is not seen yet; filled by who carries it out.
+    `namespaces_watched`: what is seen of namespaces is up to date. A role for one namespace does not allow to watch it.
+    """
 
     def __init__(
-        self, server: ApiServer, seen: Seen, settings: OperatorSettings, clock: Callable[[], datetime]
+        self,
+        server: ApiServer,
+        seen: Seen,
+        settings: OperatorSettings,
+        clock: Callable[[], datetime],
+        *,
+        namespaces_watched: bool,
     ) -> None:
         self._server = server
         self._seen = seen
         self._settings = settings
-        self._clock = clock
+        self.now = clock
+        self._namespaces_watched = namespaces_watched
         self.granted: set[Place] = set()
         self._holding: set[Place] = set()
 
     async def look(self, place: Place) -> None:
         """Learn the namespace, and whether names that others held are free again. Raises `OperatorError`."""
-        if self._seen.get(NAMESPACE, "", place[0]) is None:
+        if not self._namespaces_watched or self._seen.get(NAMESPACE, "", place[0]) is None:
             found = await self._server.get(NAMESPACE, None, place[0])
             if found is None:
                 raise Gone(f"namespace {place[0]} is gone")
@@ -69,7 +78,7 @@ class Observer:
             replica_sets=tuple(raw for (kind, _), raw in sorted(children.items()) if kind == REPLICA_SET.kind),
             reports=reports,
             rolling=self._rolling(place),
-            now=self._clock(),
+            now=self.now(),
             settings=self._settings,
         )
 
@@ -85,13 +94,15 @@ class Observer:
         return len((self._holding | self.granted) - {place})
 
 
-def askable(seen: Seen, place: Place, *, ready: bool) -> list[Asked]:
+def askable(seen: Seen, place: Place, uid: str, *, ready: bool) -> list[Asked]:
     """The API pods to be asked for a report: running ones of this UploadBucket's own Deployment, never one in the
     node's network, whose address would be the node's.
     """
     children = seen.children(place)
     deployments = {
-        raw["metadata"]["uid"] for (kind, _), raw in children.items() if kind == DEPLOYMENT.kind and place_of(raw)
+        raw["metadata"]["uid"]
+        for (kind, _), raw in children.items()
+        if kind == DEPLOYMENT.kind and _controller(raw) == uid
     }
     sets = {
         raw["metadata"]["uid"]

@@ -44,7 +44,7 @@ class Pod:
 def serving(observed: Observed) -> tuple[Pod, ...]:
     """Every pod that the Service may send calls to, whoever made it; those that are ending too."""
     found = (raw for raw in observed.pods if dig(raw, "metadata", "labels", names.APP_LABEL) == names.APP)
-    return tuple(_pod(raw) for raw in found if dig(raw, "status", "phase") not in ("Succeeded", "Failed"))
+    return tuple(pod for raw in found if not has_ended(pod := _pod(raw)))
 
 
 def own(observed: Observed, deployment: Raw | None) -> tuple[Pod, ...]:
@@ -64,6 +64,16 @@ def of_job(observed: Observed, job: Raw) -> tuple[Pod, ...]:
     return tuple(_pod(raw) for raw in observed.pods if _controller(raw) == uid)
 
 
+def has_ended(pod: Pod) -> bool:
+    return dig(pod.raw, "status", "phase") in ("Succeeded", "Failed")
+
+
+def container(pod: Pod) -> Raw | None:
+    """The status of our own container; a mesh may have put others beside it."""
+    found = dig(pod.raw, "status", "containerStatuses", default=())
+    return next((each for each in found if each.get("name") in (names.API_CONTAINER, names.REMOVE_CONTAINER)), None)
+
+
 def trouble(pods: Iterable[Pod], now: datetime) -> Trouble | None:
     """The first trouble of the first pod that has any; pods that are ready or leaving have none."""
     waiting = (pod for pod in pods if not pod.ready and not pod.leaving)
@@ -76,7 +86,7 @@ def _trouble(pod: Pod, now: datetime) -> Trouble | None:
         said = dig(scheduled, "message", default="no node fits")
         what = "Add nodes, or change spec.api.resources or spec.api.scheduling."
         return Trouble(reason="Unschedulable", message=f"Pod {pod.name} finds no node: {said} {what}")
-    status = dig(pod.raw, "status", "containerStatuses", 0)
+    status = container(pod)
     if (found := _container_trouble(pod.name, status)) is not None:
         return found
     waits_for_volumes = dig(status, "state", "waiting", "reason") == "ContainerCreating"

@@ -1,5 +1,5 @@
 """What the pods' reports say together. A report is a pod's word: it is believed about the UploadBucket whose pod it is,
-for the settings that are wanted, and it changes nothing but a status.
+for the settings that are wanted. It changes a status, and, when all pods say that an upload key is gone, makes another.
 """
 
 from __future__ import annotations
@@ -71,14 +71,16 @@ def counts(observed: Observed, pod: Pod, settings_hash: str | None) -> Report | 
 def lost_keys(
     observed: Observed, pods: Iterable[Pod], settings_hash: str | None, accepted: Iterable[str]
 ) -> frozenset[str]:
-    """Accepted upload keys that a pod says it misses though it has run for long enough to have them."""
-    lost: set[str] = set()
+    """Accepted upload keys that every pod misses that has run for long enough to have them. The word of one alone must
+    not end the uploads of all.
+    """
+    missed = []
     for pod in pods:
         report = counts(observed, pod, settings_hash)
-        patient = pod.started is not None and observed.now - pod.started > PATIENCE
-        if report and patient and not pod.leaving and any(each.reason == KEYS_MISSING for each in report.conditions):
-            lost.update(set(accepted) - set(report.upload_keys))
-    return frozenset(lost)
+        if report and pod.started is not None and observed.now - pod.started > PATIENCE and not pod.leaving:
+            says_so = any(each.reason == KEYS_MISSING for each in report.conditions)
+            missed.append(frozenset(accepted) - frozenset(report.upload_keys) if says_so else frozenset())
+    return frozenset.intersection(*missed) if missed else frozenset()
 
 
 def _why(answer: Report | Unreachable) -> str:

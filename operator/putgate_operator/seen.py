@@ -27,7 +27,7 @@ class Seen:
     def __init__(self) -> None:
         self._objects: dict[str, dict[Place, Raw]] = {}
         self._children: dict[Place, dict[tuple[str, str], Raw]] = {}
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._gone: OrderedDict[str, str] = OrderedDict()
         self._holders: dict[Place, dict[tuple[str, str], Raw]] = {}
         self._changed: set[Place] = set()
 
@@ -57,7 +57,8 @@ class Seen:
     def put(self, kind: Kind, body: Raw) -> Place:
         """Remember an object; an older version than is known changes nothing. Returns whom it concerns."""
         place = place_of(body)
-        if body["metadata"].get("uid") in self._gone:
+        gone = self._gone.get(str(body["metadata"].get("uid")))
+        if gone is not None and not _newer(body, gone):
             # The answer to a write can come after the event that its object was deleted.
             return concerned(kind, body) or place
         objects = self._objects.setdefault(kind.kind, {})
@@ -72,10 +73,12 @@ class Seen:
                     self._children.setdefault(owner, {})[kind.kind, place[1]] = body
         return concerned(kind, body) or place
 
-    def remove(self, kind: Kind, body: Raw) -> Place:
-        """Forget an object, unless another has taken its place."""
+    def remove(self, kind: Kind, body: Raw, version: str | None = None) -> Place:
+        """Forget an object, unless another has taken its place. `version`: at which it was seen to be gone; it may
+        come back later, with the label that it had lost.
+        """
         place = place_of(body)
-        self._gone[str(body["metadata"].get("uid"))] = None
+        self._gone[str(body["metadata"].get("uid"))] = version or _version(body)
         if len(self._gone) > GONE:
             self._gone.popitem(last=False)
         known = self._objects.get(kind.kind, {}).get(place)
@@ -92,7 +95,7 @@ class Seen:
         changed: set[Place] = set()
         for place, known in list(self._objects.get(kind.kind, {}).items()):
             if namespace in (None, place[0]) and place not in listed and not _newer(known, version):
-                changed.add(self.remove(kind, known))
+                changed.add(self.remove(kind, known, version))
         for place, body in listed.items():
             known_now = self._objects.get(kind.kind, {}).get(place)
             if known_now is None or _version(known_now) != _version(body):
@@ -114,6 +117,14 @@ class Seen:
         self._children[owner].pop((kind.kind, known["metadata"]["name"]), None)
         if not self._children[owner]:
             del self._children[owner]
+
+
+def wish(bucket: Raw) -> tuple[Any, ...]:
+    """What of an UploadBucket says what is wanted; its status does not."""
+    metadata = bucket["metadata"]
+    return tuple(
+        metadata.get(key) for key in ("uid", "generation", "deletionTimestamp", "annotations", "labels", "finalizers")
+    )
 
 
 def place_of(body: Raw) -> Place:

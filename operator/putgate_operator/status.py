@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
@@ -30,6 +30,16 @@ _CALM = {PROGRESSING, "RolloutQueued", "Paused", "RemovingBucket", "WaitingForPo
 """Reasons for being at work that are no trouble."""
 
 _MAX_MESSAGE = 1024
+
+
+class Shown(Protocol):
+    """What a status is written about."""
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def status(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +145,7 @@ def status(
     }
 
 
-def dated(bucket: UploadBucket, found: Iterable[Condition], now: datetime) -> list[dict[str, Any]]:
+def dated(bucket: Shown, found: Iterable[Condition], now: datetime) -> list[dict[str, Any]]:
     """Conditions as they are written: the time is that of the last change of a status, not of a message."""
     known = {each.get("type"): each for each in bucket.status.get("conditions") or ()}
     made = []
@@ -155,7 +165,7 @@ def dated(bucket: UploadBucket, found: Iterable[Condition], now: datetime) -> li
     return made
 
 
-def amended(bucket: UploadBucket, changes: Iterable[Condition], now: datetime) -> list[dict[str, Any]]:
+def amended(bucket: Shown, changes: Iterable[Condition], now: datetime) -> list[dict[str, Any]]:
     """The conditions that are shown, with these instead of theirs of the same type."""
     shown = [dict(each) for each in bucket.status.get("conditions") or dated(bucket, beginning(), now)]
     changed = {each["type"]: each for each in dated(bucket, changes, now)}
@@ -165,7 +175,7 @@ def amended(bucket: UploadBucket, changes: Iterable[Condition], now: datetime) -
 def hindered(bucket: UploadBucket, after: Mapping[str, Any], now: datetime, why: Trouble) -> dict[str, Any]:
     """A status, but for what the cluster did not let happen. What waits for the object's owner comes first."""
     shown = {each["type"]: each for each in after.get("conditions") or dated(bucket, beginning(), now)}
-    if shown["Stalled"]["status"] == "True":
+    if not why.user_error and shown["Stalled"]["status"] == "True":
         return dict(after)
     changes = in_trouble(why)
     if shown["Ready"]["status"] != "True":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from putgate_operator.brake import BURST, REFILL, Brake
+from putgate_operator.brake import BURST, CALM, EVERY, Brake
 from putgate_operator.observed import ChildKey
 
 PLACE = ("apps", "media")
@@ -31,37 +31,52 @@ def brake(clock: Clock) -> Brake:
 def spent(brake: Brake) -> int:
     """Writes that may be made at once."""
     count = 0
-    while brake.take(PLACE, SERVICE, "a") >= 1:
+    while brake.allows(PLACE, SERVICE, "a"):
         count += 1
     return count
 
 
-def test_a_burst_and_then_one_each_ten_seconds(brake: Brake, clock: Clock) -> None:
+def test_a_burst_and_then_now_and_then(brake: Brake, clock: Clock) -> None:
+    assert brake.disputed(PLACE) is None
     assert spent(brake) == BURST
-    for _ in range(3):
-        clock.now += REFILL - 0.5
-        assert brake.take(PLACE, SERVICE, "a") < 1
+    for _ in range(10):
+        clock.now += EVERY - 0.5
+        assert spent(brake) == 0
+        assert brake.disputed(PLACE) == SERVICE
         clock.now += 0.5
-        # The write that is made then still is in dispute.
-        assert 1 <= brake.take(PLACE, SERVICE, "a") < 2
+        assert spent(brake) == 1
+        # A write that is allowed does not end the dispute.
+        assert brake.disputed(PLACE) == SERVICE
 
 
-def test_peace_gives_the_burst_back(brake: Brake, clock: Clock) -> None:
+def test_calm_ends_a_dispute(brake: Brake, clock: Clock) -> None:
     spent(brake)
-    clock.now += REFILL * BURST * 10
+    clock.now += CALM
+    assert brake.disputed(PLACE) == SERVICE
+    clock.now += 0.5
+    assert brake.disputed(PLACE) is None
     assert spent(brake) == BURST
+
+
+def test_some_edits_are_no_dispute(brake: Brake, clock: Clock) -> None:
+    for _ in range(BURST - 1):
+        assert brake.allows(PLACE, SERVICE, "a")
+    assert brake.disputed(PLACE) is None
 
 
 def test_another_wish_another_child_or_another_bucket_begins_anew(brake: Brake) -> None:
     spent(brake)
-    assert brake.take(PLACE, ChildKey(kind="Deployment", name=SERVICE.name), "a") == BURST
-    assert brake.take(("apps", "other"), SERVICE, "a") == BURST
-    assert brake.take(PLACE, SERVICE, "b") == BURST
-    assert brake.take(PLACE, SERVICE, "a") == BURST
+    assert brake.allows(PLACE, ChildKey(kind="Deployment", name=SERVICE.name), "a")
+    assert brake.allows(("apps", "other"), SERVICE, "a")
+    assert brake.disputed(("apps", "other")) is None
+    assert brake.allows(PLACE, SERVICE, "b")
+    assert brake.disputed(PLACE) is None
+    assert spent(brake) == BURST
 
 
 def test_a_gone_bucket_is_forgotten(brake: Brake) -> None:
     spent(brake)
     brake.forget(PLACE)
+    assert brake.disputed(PLACE) is None
     assert spent(brake) == BURST
     brake.forget(("apps", "never"))

@@ -82,7 +82,7 @@ class Process:
         self.name = name
         self.elector = Elector(self.line, namespace="ns", name="putgate", identity=name, clock=now)
         self._writes = writes
-        self.task = asyncio.create_task(self.elector.run(self._work))
+        self.task = asyncio.create_task(self.elector.run(self._work, asyncio.Event()))
 
     async def _work(self) -> None:
         while True:
@@ -109,6 +109,27 @@ def first(writes: list[tuple[float, str]], name: str, after: float = 0.0) -> flo
 
 def last(writes: list[tuple[float, str]], name: str) -> float:
     return max(at for at, who in writes if who == name)
+
+
+def test_who_is_asked_to_stop_while_another_leads_stops_at_once() -> None:
+    async def main() -> None:
+        server, writes, stop = Server(), list[tuple[float, str]](), asyncio.Event()
+        leader = Process(server, "a", writes)
+        await asyncio.sleep(1)
+        standby = Elector(Line(server), namespace="ns", name="putgate", identity="b", clock=now)
+        waiting = asyncio.create_task(standby.run(never, stop))
+        await asyncio.sleep(60)
+        began = now()
+        stop.set()
+        await waiting
+        assert now() == began
+        await leader.stop()
+
+    run(main())
+
+
+async def never() -> None:
+    raise AssertionError("it does not lead")
 
 
 def test_one_leads_and_a_stop_hands_over_at_once() -> None:

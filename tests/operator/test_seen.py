@@ -42,6 +42,28 @@ def test_a_late_answer_does_not_bring_back_what_was_deleted() -> None:
     assert ("ConfigMap", "a") in seen.children(("ns", "media"))
 
 
+def test_what_had_lost_its_label_comes_back_with_it() -> None:
+    seen = Seen()
+    seen.put(CONFIG_MAP, labelled("a", 5))
+    # A watch of labelled objects says of one that loses its label that it is deleted.
+    seen.remove(CONFIG_MAP, labelled("a", 7, owner=None))
+    assert seen.children(("ns", "media")) == {}
+    seen.put(CONFIG_MAP, labelled("a", 6))
+    assert seen.children(("ns", "media")) == {}
+    seen.put(CONFIG_MAP, labelled("a", 8))
+    assert ("ConfigMap", "a") in seen.children(("ns", "media"))
+
+
+def test_what_a_list_has_missed_comes_back_with_the_next() -> None:
+    seen = Seen()
+    seen.put(CONFIG_MAP, labelled("a", 5))
+    seen.replace_all(CONFIG_MAP, None, [], "9")
+    seen.put(CONFIG_MAP, labelled("a", 7))  # an answer from before
+    assert seen.children(("ns", "media")) == {}
+    seen.replace_all(CONFIG_MAP, None, [labelled("a", 10)], "11")
+    assert ("ConfigMap", "a") in seen.children(("ns", "media"))
+
+
 def test_a_changed_label_moves_a_child() -> None:
     seen = Seen()
     seen.put(POD, labelled("p", 1))

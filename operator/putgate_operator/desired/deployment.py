@@ -35,7 +35,7 @@ pulls, too long keeps others waiting."""
 def pod_template(bucket: UploadBucket, operator: OperatorSettings, settings_hash: str, keys: Keys) -> dict[str, Any]:
     """It carries the hash of all the rest of it."""
     labels = names.labels(bucket)
-    annotations = {SETTINGS_HASH: settings_hash, "kubectl.kubernetes.io/default-container": "api"}
+    annotations = {SETTINGS_HASH: settings_hash, "kubectl.kubernetes.io/default-container": names.API_CONTAINER}
     spec = _pod(bucket, operator, settings_hash, keys)
     made = digest({"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}, 16)
     return {"metadata": {"labels": labels, "annotations": {**annotations, TEMPLATE_HASH: made}}, "spec": spec}
@@ -55,6 +55,8 @@ def deployment(
     }
     manifest["spec"] = {
         "replicas": bucket.spec.api.replicas,
+        # To stop writes there is an annotation that says so in the status.
+        "paused": False,
         "selector": {"matchLabels": names.selector(bucket)},
         # Never fewer than are wanted: a template that cannot become ready takes nothing away.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -67,7 +69,8 @@ def deployment(
 
 def _pod(bucket: UploadBucket, operator: OperatorSettings, settings_hash: str, keys: Keys) -> dict[str, Any]:
     mounted = _volumes(bucket, settings_hash, keys)
-    api = pod.container(bucket, operator, "api", ["putgate-api", "serve", "--config", names.SETTINGS_FILE])
+    command = ["putgate-api", "serve", "--config", names.SETTINGS_FILE]
+    api = pod.container(bucket, operator, names.API_CONTAINER, command)
     api |= {
         "ports": [
             {"name": "http", "containerPort": names.API_PORT, "protocol": "TCP"},

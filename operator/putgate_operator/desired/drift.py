@@ -24,6 +24,12 @@ _UNITS = {
 _QUANTITIES = ("limits", "requests")
 """Fields whose values are quantities, which the API server writes in its own way."""
 
+_OMITTED = ("paused", "hostNetwork")
+"""Fields that the API server leaves out when they are false."""
+
+_ALONE = ("containers",)
+"""Lists in which nobody else may have entries: what runs beside credentials is the operator's choice."""
+
 _KEYS = ("uid", "mountPath", "containerPort", "name")
 """By which the API server merges lists of objects: the first that all entries have, each another."""
 
@@ -38,14 +44,15 @@ def unchanged(live: Raw | None, manifest: Manifest) -> bool:
 def holds(live: Any, wanted: Any, field: str = "") -> bool:
     """Whether `live` has everything that is `wanted`."""
     if live is None:
-        return wanted is None or wanted in ("", [], {})
+        return wanted is None or wanted in ("", [], {}) or (field in _OMITTED and wanted is False)
     if isinstance(wanted, Mapping):
         inner = field if field in _QUANTITIES else ""
         return isinstance(live, Mapping) and all(
             holds(live.get(key), value, inner or str(key)) for key, value in wanted.items()
         )
     if isinstance(wanted, list | tuple):
-        return isinstance(live, list | tuple) and _list_holds(live, wanted)
+        alone = field not in _ALONE or len(live) == len(wanted)
+        return isinstance(live, list | tuple) and alone and _list_holds(live, wanted)
     if field in _QUANTITIES:
         return quantity(live) == quantity(wanted)
     return type(live) is type(wanted) and bool(live == wanted)

@@ -10,6 +10,8 @@ from putgate_operator.resources import UploadBucket
 APP_LABEL = "app.kubernetes.io/name"
 APP = "putgate-api"
 REMOVAL_APP = "putgate-remove"
+API_CONTAINER = "api"
+REMOVE_CONTAINER = "remove"
 
 API_PORT = 8080
 ADMIN_PORT = 8081

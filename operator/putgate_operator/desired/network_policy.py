@@ -14,8 +14,11 @@ from putgate_operator.kinds import NETWORK_POLICY
 from putgate_operator.observed import Manifest, OperatorSettings, Peer
 from putgate_operator.resources import UploadBucket
 
-_EVERYWHERE = {"0.0.0.0/0": "169.254.0.0/16", "::/0": "fd00:ec2::/32"}
-"""All addresses, and the metadata services among them."""
+_EVERYWHERE = {
+    "0.0.0.0/0": ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"],
+    "::/0": ["fd00:ec2::/32", "fd20:ce::254/128"],
+}
+"""All addresses, and the metadata services among them: link-local ones, Alibaba's, Azure's; Amazon's, Google's."""
 
 
 def network_policy(bucket: UploadBucket, operator: OperatorSettings) -> Manifest:
@@ -37,7 +40,7 @@ def egress(bucket: UploadBucket) -> list[dict[str, Any]]:
     """Name servers may be node-local, hence link-local. Some networks match pods by selector only, never by address."""
     if bucket.spec.storage.s3.credentials.type == "WorkloadIdentity":
         return [{}]
-    blocks = [{"ipBlock": {"cidr": cidr, "except": [closed]}} for cidr, closed in _EVERYWHERE.items()]
+    blocks = [{"ipBlock": {"cidr": cidr, "except": closed}} for cidr, closed in _EVERYWHERE.items()]
     dns = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     return [{"to": [*blocks, {"namespaceSelector": {}}]}, {"ports": dns}]
 

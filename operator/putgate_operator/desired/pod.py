@@ -70,6 +70,7 @@ def confined(bucket: UploadBucket, service_account: str, grace_seconds: int) -> 
         "serviceAccountName": service_account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "hostNetwork": False,
         "securityContext": security(),
         "terminationGracePeriodSeconds": grace_seconds,
         **without_empty(

@@ -232,7 +232,12 @@ class Cluster:
         uid = self._uid()
         made = {
             "kind": "ReplicaSet",
-            "metadata": {"name": uid, "uid": uid, "ownerReferences": [_owner(live["metadata"]["uid"])]},
+            "metadata": {
+                "name": uid,
+                "uid": uid,
+                "annotations": dict(live["metadata"]["annotations"]),
+                "ownerReferences": [_owner(live["metadata"]["uid"])],
+            },
             "spec": {"template": copy.deepcopy(template)},
         }
         self.sets[uid] = made

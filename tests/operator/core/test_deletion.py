@@ -36,11 +36,17 @@ def delete(cluster: Cluster) -> None:
     cluster.raw["metadata"]["generation"] += 1
 
 
+def gone(cluster: Cluster) -> None:
+    """The Deployment's ReplicaSets and pods, as the garbage collector takes them."""
+    cluster.pods.clear()
+    cluster.sets.clear()
+
+
 def stopped(spec: dict[str, Any] = DELETE) -> Cluster:
     """Deleted, and no API pod is left."""
     cluster = deleted(spec)
     cluster.settle()
-    cluster.pods.clear()
+    gone(cluster)
     cluster.settle()
     return cluster
 
@@ -62,7 +68,10 @@ def end(cluster: Cluster, condition: str, **said: str) -> None:
             "ownerReferences": [{"uid": job["metadata"]["uid"], "controller": True}],
         },
         "spec": {},
-        "status": {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": terminated}}]},
+        "status": {
+            "phase": "Succeeded",
+            "containerStatuses": [{"name": "remove", "state": {"terminated": terminated}}],
+        },
     }
 
 
@@ -87,7 +96,7 @@ def test_the_bucket_is_removed_when_no_api_pod_is_left() -> None:
     cluster.pods.pop(next(iter(cluster.pods)))
     cluster.settle()
     assert JOB not in cluster.children
-    cluster.pods.clear()
+    gone(cluster)
     cluster.settle()
     assert all(key in cluster.children for key in REMOVAL)
     assert cluster.reason("Reconciling") == ("True", "RemovingBucket")
@@ -110,7 +119,7 @@ def test_a_removed_bucket_lets_its_object_go() -> None:
 def test_a_job_that_succeeded_without_a_word_has_succeeded() -> None:
     cluster = stopped()
     end(cluster, "Complete")
-    cluster.pods.clear()
+    gone(cluster)
     cluster.reconcile()
     assert finalizers(cluster) == []
 
@@ -186,11 +195,41 @@ def test_a_result_that_is_not_seen_yet_is_waited_for() -> None:
     assert cluster.reason("Reconciling") == ("True", "RemovingBucket")
 
 
+def test_a_replica_set_that_could_start_pods_is_waited_for() -> None:
+    cluster = deleted(DELETE)
+    cluster.settle()
+    cluster.pods.clear()
+    cluster.settle()
+    assert cluster.reason("Reconciling") == ("True", "WaitingForPods")
+    assert JOB not in cluster.children
+    for found in cluster.sets.values():  # somebody else's holds nobody up
+        found["metadata"]["annotations"] = {"putgate.io/uploadbucket-uid": "another"}
+    cluster.settle()
+    assert JOB in cluster.children
+
+
+def test_a_removal_that_no_node_took_is_tried_again() -> None:
+    cluster = stopped()
+    end(cluster, "Failed", result="", message="")
+    cluster.pods["remover"]["status"] = {"phase": "Failed", "reason": "OutOfcpu"}
+    cluster.settle()
+    assert cluster.reason("Reconciling") == ("True", "RemovalFailed")
+
+
+def test_a_mesh_beside_the_removal_does_not_speak_for_it() -> None:
+    cluster = stopped()
+    end(cluster, "Failed", result="NotEmpty", message="the bucket holds objects")
+    beside = {"name": "istio-proxy", "state": {"terminated": {"exitCode": 0, "message": "bye"}}}
+    cluster.pods["remover"]["status"]["containerStatuses"].insert(0, beside)
+    cluster.settle()
+    assert cluster.reason("Stalled") == ("True", "NotEmpty")
+
+
 def test_what_keeps_the_removal_from_running_is_told() -> None:
     cluster = stopped()
     end(cluster, "Complete")
     cluster.children[JOB]["status"] = {}
-    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}
+    waiting = {"name": "remove", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}
     cluster.pods["remover"]["status"] = {"phase": "Pending", "containerStatuses": [waiting]}
     cluster.settle()
     assert cluster.reason("Ready") == ("False", "ImagePullFailed")
@@ -221,7 +260,7 @@ def test_nothing_else_is_applied_for_a_deleting_one() -> None:
     service = ChildKey(kind="Service", name="media-putgate-api")
     del cluster.children[service]
     cluster.settle()
-    cluster.pods.clear()
+    gone(cluster)
     cluster.settle()
     assert service not in cluster.children
     assert [write for write in cluster.writes if write.startswith("apply")] == [
@@ -243,7 +282,7 @@ def test_the_deployment_of_another_is_not() -> None:
     del cluster.children[key]
     cluster.put({"kind": "Deployment", "metadata": {"name": key.name}})
     delete(cluster)
-    cluster.pods.clear()
+    gone(cluster)
     cluster.settle()
     assert key in cluster.children
     assert JOB in cluster.children
@@ -263,7 +302,7 @@ def test_the_removal_of_a_predecessor_is_cleared_away_first() -> None:
     cluster.put(
         {"kind": "Job", "metadata": metadata, "status": {"conditions": [{"type": "Complete", "status": "True"}]}}
     )
-    cluster.pods.clear()
+    gone(cluster)
     cluster.settle()
     assert finalizers(cluster) == ["putgate.io/bucket"]
     assert cluster.children[JOB]["metadata"]["annotations"]["putgate.io/uploadbucket-uid"] == UID
@@ -272,7 +311,7 @@ def test_the_removal_of_a_predecessor_is_cleared_away_first() -> None:
 def test_a_job_of_somebody_else_is_a_conflict() -> None:
     cluster = deleted(DELETE)
     cluster.put({"kind": "Job", "metadata": {"name": JOB.name}})
-    cluster.pods.clear()
+    gone(cluster)
     cluster.settle()
     assert cluster.reason("Stalled") == ("True", "NameConflict")
     assert "Retain" in cluster.condition("Stalled")["message"]

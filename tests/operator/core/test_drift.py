@@ -77,7 +77,7 @@ def test_what_the_api_server_adds_is_no_drift() -> None:
     pod = live["spec"]["template"]["spec"]
     pod |= {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler"}
     pod["containers"][0]["resources"]["requests"]["cpu"] = "500m"
-    pod["containers"].append({"name": "injected", "image": "mesh"})
+    del pod["hostNetwork"], live["spec"]["paused"]  # it leaves out what is false
     live["status"] = {"replicas": 3}
     assert unchanged(live, manifest)
 
@@ -91,6 +91,9 @@ def test_what_the_api_server_adds_is_no_drift() -> None:
         lambda live: live["spec"]["template"]["spec"]["containers"][0]["env"].pop(),
         lambda live: live["spec"]["template"]["spec"]["containers"][0].pop("readinessProbe"),
         lambda live: live["spec"]["template"]["spec"].pop("automountServiceAccountToken"),
+        lambda live: live["spec"]["template"]["spec"]["containers"].append({"name": "beside", "image": "other"}),
+        lambda live: live["spec"]["template"]["spec"].update(hostNetwork=True),
+        lambda live: live["spec"].update(paused=True),
         lambda live: live["spec"]["template"]["spec"]["volumes"].pop(0),
         lambda live: live["spec"]["template"]["spec"]["tolerations"].append({"operator": "Exists"}),
         lambda live: live["metadata"]["labels"].pop("putgate.io/uploadbucket"),

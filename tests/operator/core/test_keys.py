@@ -15,6 +15,7 @@ from putgate_operator.key_state import KeyState, Phase
 from putgate_operator.keys import key_id
 from putgate_operator.observed import ChildKey
 from putgate_operator.reconcile import reconcile
+from putgate_protocol.report import Report, ReportedCondition
 from tests.operator.core.cluster import Cluster
 from tests.operator.core.made import MINIMAL, UID, condition
 
@@ -193,6 +194,20 @@ def test_a_lost_key_is_replaced_and_never_made_again() -> None:
     assert set(cluster.secrets) == secrets(active)
     assert cluster.reason("Ready") == ("True", "Available")
     assert told(cluster) == ["UploadKeysMissing", "UploadKeyLost"]
+
+
+def test_the_word_of_one_pod_loses_no_key() -> None:
+    cluster = running()
+    cluster.report_all()
+    liar, *others = cluster.reports
+    assert others
+    found = cluster.reports[liar]
+    assert isinstance(found, Report)
+    missing = ReportedCondition(type="Authentication", status="False", reason="UploadKeysMissing", message="no key")
+    cluster.reports[liar] = found.model_copy(update={"upload_keys": [], "conditions": [missing]})
+    cluster.pass_time(minutes=3)
+    cluster.settle()
+    assert keys(cluster) == (FIRST, [FIRST], "Stable")
 
 
 def test_losing_the_key_that_retires_ends_the_rotation() -> None:

@@ -125,7 +125,10 @@ def test_the_metadata_service_is_open_to_workload_identity_alone() -> None:
     workload_identity = changed(MINIMAL, {"type": "WorkloadIdentity"}, "storage", "s3", "credentials")
     assert egress(workload_identity) == [{}]
     closed = [peer["ipBlock"]["except"] for peer in egress(MINIMAL)[0]["to"] if "ipBlock" in peer]
-    assert closed == [["169.254.0.0/16"], ["fd00:ec2::/32"]]
+    assert closed == [
+        ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"],
+        ["fd00:ec2::/32", "fd20:ce::254/128"],
+    ]
 
 
 def test_without_jwks_the_api_gets_no_token_for_the_api_server() -> None:

@@ -36,20 +36,21 @@ def pod(cluster: Cluster) -> dict[str, Any]:
 
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
-    return {"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}]}
+    return {"containerStatuses": [{"name": "api", "state": {"waiting": {"reason": reason, "message": message}}}]}
 
 
 CRASHED = {"exitCode": 2, "message": "settings: storage.s3: no endpoint\n"}
 CRASHING = {
     "containerStatuses": [
         {
+            "name": "api",
             "restartCount": 4,
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": CRASHED},
         }
     ]
 }
-RESTARTING = {"containerStatuses": [{"restartCount": 1, "state": {"terminated": {"exitCode": 137}}}]}
+RESTARTING = {"containerStatuses": [{"name": "api", "restartCount": 1, "state": {"terminated": {"exitCode": 137}}}]}
 UNSCHEDULABLE = {
     "conditions": [
         {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available."}

@@ -65,7 +65,7 @@ async def life(
             server=server,
             seen=seen,
             queue=queue,
-            observer=Observer(server, seen, operator, lambda: datetime.now(UTC)),
+            observer=Observer(server, seen, operator, lambda: datetime.now(UTC), namespaces_watched=False),
             applier=Applier(server, seen, instance="test"),
             reports=PodReports(http, queue.add),
             metrics=Metrics(),
