@@ -16,7 +16,7 @@ from putgate_api.records.parts import PartRecords
 from putgate_api.records.sessions import Sessions
 from putgate_api.remove import Removal, failed, remove_bucket
 from putgate_api.upload_id import Sealer
-from putgate_api.uploads.bucket import Abilities, Bucket, Limits
+from putgate_api.uploads.bucket import PUT_LIFE, Abilities, Bucket, Limits
 from putgate_protocol.settings.api import ApiSettings
 from putgate_storage.errors import StoreError
 from putgate_storage.probe.report import ProbeReport
@@ -56,11 +56,12 @@ async def probe_store(settings: ApiSettings) -> ProbeReport:
         return await probe_over_http(settings, store)
 
 
-async def remove_store_bucket(settings: ApiSettings) -> Removal:
-    """Remove the settings' bucket; a failure of the store is a result too."""
+async def remove_store_bucket(settings: ApiSettings, *, wait: bool) -> Removal:
+    """Remove the settings' bucket; a failure of the store is a result too. `wait`: out the URLs that may be about."""
+    pause = min(PUT_LIFE, settings.upload.url_ttl) if wait else timedelta(0)
     try:
         async with opened_store(settings) as store:
-            return await remove_bucket(retrying(limited(store, STORE_CONCURRENCY)), settings.storage)
+            return await remove_bucket(retrying(limited(store, STORE_CONCURRENCY)), settings.storage, pause)
     except StoreError as error:
         return failed(error, settings.storage)
 

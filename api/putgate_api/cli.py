@@ -72,7 +72,8 @@ def serve_command(config: Path, termination_log: Path, *, insecure_no_auth: bool
 @main.command("remove-bucket")
 @config_option
 @log_option
-def remove_command(config: Path, termination_log: Path) -> None:
+@click.option("--wait", is_flag=True, help="First wait until no upload URL that was signed can be used any more.")
+def remove_command(config: Path, termination_log: Path, *, wait: bool) -> None:
     """Remove the bucket if Putgate created it and nobody keeps anything in it. One JSON line says what became of it.
 
     Exit codes: 0 removed, or gone already; 2 the settings cannot be used; 3 the bucket is kept (NotEmpty, Adopted,
@@ -80,7 +81,7 @@ def remove_command(config: Path, termination_log: Path) -> None:
     """
     _log_to_stderr()
     last = LastWord(termination_log, as_json=True)
-    removal = _run(remove_store_bucket(_settings(config, last)), last)
+    removal = _run(remove_store_bucket(_settings(config, last), wait=wait), last)
     leave(termination_log, removal.to_json())
     print(removal.to_json())
     sys.exit(_exit_code(removal))

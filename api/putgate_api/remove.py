@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Literal
 
 from putgate_api.prepare.steps import bucket_is_there
@@ -66,8 +67,10 @@ def failed(error: StoreError, storage: Storage) -> Removal:
     return Removal(result=result, message=found.message)
 
 
-async def remove_bucket(store: Store, storage: Storage) -> Removal:
-    """Raises `StoreError`."""
+async def remove_bucket(store: Store, storage: Storage, pause: timedelta = timedelta(0)) -> Removal:
+    """`pause`: between the first look and the others, for URLs that were signed before and may still be used. Raises
+    `StoreError`.
+    """
     keys, bucket = RecordKeys(storage.prefix), storage.s3.bucket
     if not isinstance(store, ManagesBucket):
         raise Unsupported("this driver cannot remove buckets", code="NotManaging")
@@ -76,6 +79,7 @@ async def remove_bucket(store: Store, storage: Storage) -> Removal:
     try:
         claim = await _own_claim(store, keys, storage)
         await _check_empty(store, keys)
+        await asyncio.sleep(pause.total_seconds())
         await _delete_records(store, keys, but=keys.claim)
         await _check_empty(store, keys)
         await _delete_records(store, keys, but=None)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,23 @@ async def test_what_comes_while_we_remove_is_kept() -> None:
     kept = await read_claim(store, KEYS)
     assert kept is not None
     assert kept.claim == claim
+    assert "team/late" in store.objects
+
+
+async def test_a_url_that_is_still_about_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    await claimed(store)
+    await store.put_small(KEYS.bucket, b"{}")
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        assert KEYS.bucket in store.objects
+        await store.put_small("team/late", b"x")
+
+    monkeypatch.setattr("putgate_api.remove.asyncio.sleep", sleep)
+    removal = await remove_bucket(store, STORAGE, timedelta(seconds=120))
+    assert (waited, removal.result) == ([120.0], "NotEmpty")
     assert "team/late" in store.objects
 
 

@@ -133,7 +133,7 @@ async def _one_put(bucket: Bucket, declared: Declared, condition: Condition) -> 
             headers=_object_headers(declared, content),
             condition=condition,
         ),
-        PUT_LIFE,
+        min(PUT_LIFE, bucket.limits.url_ttl),
     )
     now = bucket.now()
     expires = now + bucket.limits.session_ttl

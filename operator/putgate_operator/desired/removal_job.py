@@ -51,7 +51,7 @@ def _job(bucket: UploadBucket, operator: OperatorSettings) -> dict[str, Any]:
 def _pod(bucket: UploadBucket, operator: OperatorSettings) -> dict[str, Any]:
     settings = pod.config_map_volume("settings", names.removal(bucket), "settings.yaml")
     mounted = [(settings, names.SETTINGS_FILE.rpartition("/")[0]), *pod.store_volumes(bucket)]
-    command = ["putgate-api", "remove-bucket", "--config", names.SETTINGS_FILE]
+    command = ["putgate-api", "remove-bucket", "--wait", "--config", names.SETTINGS_FILE]
     remove = pod.container(bucket, operator, names.REMOVE_CONTAINER, command)
     mounts = [pod.mount(volume["name"], path) for volume, path in mounted]
     remove["volumeMounts"] = [*mounts, pod.SCRATCH_MOUNT]
