@@ -24,6 +24,7 @@ from putgate_api.auth.rules import RulesWatch
 from putgate_api.auth.service_accounts import ServiceAccounts
 from putgate_api.auth.token_file import TokenFile
 from putgate_api.backend import bucket, opened_store, probe_over_http, wrapped
+from putgate_api.housekeeping.janitor import Janitor
 from putgate_api.key_folder import KeyFolder
 from putgate_api.metrics import Metrics
 from putgate_api.port import api_port, listen_on
@@ -124,7 +125,10 @@ async def serve(settings: ApiSettings, *, insecure: bool) -> None:
         keeper = _keeper(settings, status, now_serve)
         # The calls still under way need the store, so the work ends after the ports.
         tasks = await work.enter_async_context(_background(keeper.run(), who.keep()))
-        await _until(stop, tasks)
+        janitor = Janitor(settings, lambda: serving.prepared, metrics.cleaned_up)
+        # Housekeeping ends first: what it holds is taken over by the next round, here or elsewhere.
+        async with _background(janitor.run()) as cleaning:
+            await _until(stop, [*tasks, *cleaning])
         serving.draining = True
         lame_duck = settings.listen.lame_duck.total_seconds()
         log.info("draining", lame_duck=lame_duck, seconds=settings.listen.drain.total_seconds())

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib.metadata import version
 
 import aiohttp
 
+from putgate_api.fsck.content import HttpReader
+from putgate_api.fsck.files import Files
+from putgate_api.fsck.finding import Checker, Finding, Looked
+from putgate_api.fsck.sessions import SessionRecords
+from putgate_api.housekeeping.janitor import Janitor
+from putgate_api.housekeeping.once import prepared_to_clean
+from putgate_api.housekeeping.tally import Tally
 from putgate_api.metrics import Metrics
 from putgate_api.prepare.probing import Grants
-from putgate_api.prepare.steps import Prepared
+from putgate_api.prepare.steps import Means, Prepared
 from putgate_api.records.keys import RecordKeys
 from putgate_api.records.parts import PartRecords
 from putgate_api.records.sessions import Sessions
+from putgate_api.reloading import Unreadable
 from putgate_api.remove import Removal, failed, remove_bucket
-from putgate_api.upload_id import Sealer
+from putgate_api.upload_id import Sealer, UploadKeys
 from putgate_api.uploads.bucket import PUT_LIFE, Abilities, Bucket, Limits
 from putgate_protocol.settings.api import ApiSettings
 from putgate_storage.errors import StoreError
@@ -64,6 +74,40 @@ async def remove_store_bucket(settings: ApiSettings, *, wait: bool) -> Removal:
             return await remove_bucket(retrying(limited(store, STORE_CONCURRENCY)), settings.storage, pause)
     except StoreError as error:
         return failed(error, settings.storage)
+
+
+async def clean_store(settings: ApiSettings, tally: Tally) -> None:
+    """One round of housekeeping. Raises `BucketInUse`, `BucketDisagrees`, `Unfit`, `StoreError`."""
+    async with opened_store(settings) as opened:
+        store = retrying(limited(opened, STORE_CONCURRENCY))
+        means = Means(
+            settings=settings,
+            probe=lambda probed: probe_over_http(settings, probed),
+            random_hex=secrets.token_hex,
+            program=version("putgate"),
+        )
+        prepared = await prepared_to_clean(store, means)
+        if prepared is not None:
+            served = bucket(settings, store, prepared, Sealer(_no_keys), public_url="")
+            await Janitor(settings, lambda: served).round(served, tally)
+
+
+async def check_store(settings: ApiSettings, looked: Looked, found: Callable[[Finding], None], *, rehash: bool) -> None:
+    """Tell `found` of each thing that is not as it should be. Raises `StoreError`."""
+    prefix = settings.storage.prefix
+    connector = aiohttp.TCPConnector(ssl=trust(settings.storage.s3.ca_bundle))
+    async with opened_store(settings) as opened, aiohttp.ClientSession(connector=connector) as http:
+        store = retrying(limited(opened, STORE_CONCURRENCY))
+        reader = HttpReader(store, http) if rehash else None
+        checkers: list[Checker] = [Files(store, prefix, reader), SessionRecords(store, prefix)]
+        for checker in checkers:
+            async for finding in checker.check(looked):
+                looked.findings += 1
+                found(finding)
+
+
+def _no_keys() -> UploadKeys:
+    raise Unreadable("housekeeping seals nothing")
 
 
 def wrapped(store: Store, metrics: Metrics) -> Store:

@@ -1,4 +1,4 @@
-"""`putgate-api`: serve, probe, remove a bucket, make a token."""
+"""`putgate-api`: serve, probe, clean up, check, remove a bucket, make a token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ import yaml
 from putgate_api.app import serve
 from putgate_api.auth.caller import VERBS
 from putgate_api.auth.token_file import hash_token, new_token
-from putgate_api.backend import probe_store, remove_store_bucket
+from putgate_api.backend import check_store, clean_store, probe_store, remove_store_bucket
+from putgate_api.fsck.finding import Finding, Looked
+from putgate_api.housekeeping.tally import Tally
 from putgate_api.last_word import TERMINATION_LOG, leave
 from putgate_api.prepare.trouble import Unfit
 from putgate_api.records.bucket import BucketDisagrees
@@ -30,6 +32,7 @@ from putgate_protocol.settings.load import SettingsError, load
 from putgate_storage.errors import StoreError
 from putgate_storage.probe.report import ProbeReport
 
+EXIT_FINDINGS = 1
 EXIT_SETTINGS = 2
 EXIT_UNFIT = 3
 EXIT_STORE = 4
@@ -50,8 +53,8 @@ log_option = click.option(
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 fine; 2 settings cannot be used; 3 the store or bucket must not serve, or not be removed; "
-    "4 the store failed, or does not let us.",
+    epilog="Exit codes: 0 fine; 1 fsck has findings; 2 settings cannot be used; 3 the store or bucket must not serve, "
+    "or not be removed or cleaned up; 4 the store failed, or does not let us.",
 )
 @click.version_option(package_name="putgate")
 def main() -> None:
@@ -97,6 +100,56 @@ def _exit_code(removal: Removal) -> int:
             return EXIT_STORE
         case _:
             assert_never(removal.kind)
+
+
+@main.command("janitor")
+@config_option
+@click.option("--once", is_flag=True, help="One round, then end. Has to be given.")
+@click.option("--json", "as_json", is_flag=True, help="The counts as one JSON object.")
+def janitor_command(config: Path, *, once: bool, as_json: bool) -> None:
+    """Remove what uploads left behind that nobody came back for: see docs/operations.md, Housekeeping.
+
+    Safe beside serving processes, clients and other janitors. At most janitor.calls_per_second store calls a second.
+
+    Exit codes: 0 done; 2 the settings cannot be used; 3 the bucket is not ours to clean up; 4 the store failed: what
+    is left is there for the next time.
+    """
+    if not once:
+        raise click.UsageError("say --once: a serving process cleans up by itself, as janitor.period says")
+    _log_to_stderr()
+    last, tally = LastWord(None), Tally()
+    settings = _settings(config, last)
+    try:
+        _run(clean_store(settings, tally), last)
+    except SystemExit:
+        if tally.changed:
+            print(tally.to_json() if as_json else tally)
+        raise
+    print(tally.to_json() if as_json else tally)
+    if tally.counts["failed"]:
+        sys.exit(EXIT_STORE)
+
+
+@main.command("fsck")
+@config_option
+@click.option("--rehash", is_flag=True, help="Also read every file and compare its hash; as much traffic as all of it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each finding, then the summary.")
+def fsck_command(config: Path, *, rehash: bool, as_json: bool) -> None:
+    """Check that each file is as it was uploaded, and that the session records can be read. Changes nothing.
+
+    Exit codes: 0 all is well; 1 there are findings; 2 the settings cannot be used; 4 the store failed, and not all was
+    looked at.
+    """
+    _log_to_stderr()
+    last, looked = LastWord(None), Looked()
+
+    def tell(said: Finding | Looked) -> None:
+        print(said.to_json() if as_json else said, flush=True)
+
+    _run(check_store(_settings(config, last), looked, tell, rehash=rehash), last)
+    tell(looked)
+    if looked.findings:
+        sys.exit(EXIT_FINDINGS)
 
 
 @main.command("probe")

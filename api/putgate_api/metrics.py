@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from putgate_api.auth.audit import Refusal
@@ -47,6 +49,12 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.housekeeping = Counter(
+            "putgate_api_housekeeping",
+            "What housekeeping found in the background, by what it was",
+            ("what",),
+            registry=self.registry,
+        )
         self.ready = Gauge("putgate_api_ready", "1 when the bucket is prepared", registry=self.registry)
 
     def call(self, call: str, code: str, seconds: float) -> None:
@@ -57,6 +65,10 @@ class Metrics:
 
     def store_call(self, operation: str, outcome: str, seconds: float) -> None:
         self.store_calls.labels(operation, outcome).observe(seconds)
+
+    def cleaned_up(self, counts: Mapping[str, int]) -> None:
+        for what, count in counts.items():
+            self.housekeeping.labels(what).inc(count)
 
     def initiated(self, outcome: str, size: int) -> None:
         self.initiates.labels(outcome).inc()

@@ -14,6 +14,7 @@ process at a time is what keeps a session whole.
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import json
 import secrets
@@ -32,8 +33,12 @@ from putgate_storage.store import Condition, IfAbsent, IfMatch, ObjectHeaders, S
 
 State = Literal["creating", "open", "completing", "aborting", "done"]
 
+_VERSION = 1
 _MAX_BYTES = 16 * 1024
 _JSON = ObjectHeaders(content_type="application/json")
+
+UNREADABLE = frozenset({"RecordDamaged", "RecordUnknown", "TooLarge"})
+"""Codes of the errors that are a record's own, and stay the same however often it is read."""
 
 LAPSE = timedelta(seconds=60)
 """How long a `completing` or `aborting` holder counts as alive after its last write. Shorter, and a store that is
@@ -103,6 +108,17 @@ class SessionOf:
         return f"{key_mark(self.key)}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40]}"
 
 
+def fits_its_place(session: Session, prefix: str, owner: str, session_id: str) -> bool:
+    """Whether a record says of itself what its place says, and is of a file below `prefix`. One that somebody has moved
+    or edited could otherwise make us end the upload of another.
+    """
+    return (
+        (session.owner, session.id) == (owner, session_id)
+        and Name.from_key(session.key, prefix) is not None
+        and (session.store_upload_id is not None or session.state not in {"open", "completing"})
+    )
+
+
 def key_mark(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
@@ -124,6 +140,12 @@ class Sessions:
         self._random_hex = random_hex
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    def through(self, store: Store) -> Sessions:
+        """The same sessions reached by `store`, a wrapper of the same one; they are kept apart by the same locks."""
+        other = copy.copy(self)
+        other._store = store  # noqa: SLF001 - a view of ourselves
+        return other
+
     @asynccontextmanager
     async def alone(self, owner: str, session_id: str) -> AsyncIterator[None]:
         """Keep other calls of this process from the session meanwhile, where the store cannot keep them apart."""
@@ -136,6 +158,7 @@ class Sessions:
             yield
 
     async def get(self, owner: str, session_id: str) -> Kept | None:
+        """Raises `Permanent` for a record that is damaged, or of a version that this program does not know."""
         found = await self._store.get_small(self._keys.session(owner, session_id), _MAX_BYTES)
         if found is None:
             return None
@@ -193,7 +216,7 @@ class Sessions:
 
 def _to_json(session: Session) -> dict[str, object]:
     return {
-        "v": 1,
+        "v": _VERSION,
         "id": session.id,
         "owner": session.owner,
         "key": session.key,
@@ -216,6 +239,11 @@ _FIELDS = tuple(field.name for field in fields(Session))
 def _from_json(body: bytes, session_id: str) -> Session:
     try:
         tree: dict[str, Any] = json.loads(body)
+        if tree["v"] != _VERSION:
+            raise Permanent(
+                f"the session record {session_id} is of another version of Putgate and is left alone",
+                code="RecordUnknown",
+            )
         # What a newer version may have added is left alone.
         known = {name: tree[name] for name in _FIELDS if name in tree}
         known["file_hash"] = FileHash.parse(known["file_hash"])

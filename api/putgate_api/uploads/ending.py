@@ -9,12 +9,8 @@ from __future__ import annotations
 from putgate_api.records.sessions import Kept, Session
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
-from putgate_api.uploads.orphans import drop_orphans
-from putgate_storage.errors import Transient
+from putgate_api.uploads.orphans import abort_until_gone, drop_orphans
 from putgate_storage.store import StoreUpload
-
-_ROUNDS = 5
-"""A part that arrives while an upload is aborted can survive it on some stores: abort until it is gone."""
 
 
 async def drop_session(bucket: Bucket, kept: Kept) -> bool:
@@ -37,11 +33,5 @@ async def drop_upload(bucket: Bucket, session: Session) -> bool:
     if session.store_upload_id is None:
         await drop_orphans(bucket, session)
         return True
-    upload = StoreUpload(key=session.key, upload_id=session.store_upload_id)
-    for _ in range(_ROUNDS):
-        await bucket.store.abort(upload)
-        if await bucket.store.list_parts(upload) is None:
-            return True
-    raise Transient(
-        f"the store still holds parts of an upload of {upload.key} that was aborted", code="AbortIncomplete"
-    )
+    await abort_until_gone(bucket.store, StoreUpload(key=session.key, upload_id=session.store_upload_id))
+    return True

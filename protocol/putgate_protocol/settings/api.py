@@ -181,6 +181,23 @@ class UploadKeys(SettingsModel):
         return self
 
 
+class Janitor(SettingsModel):
+    """Cleaning up after uploads that nobody finished, in the background. `period`: the time between two rounds, with
+    jitter. Too long, and what is left costs storage; too short, and it only lists. `calls_per_second`: the most that
+    it asks of the store. Too low, and a round in a bucket of many sessions takes hours; too high, and uploads wait.
+    """
+
+    enabled: bool = True
+    period: Duration = timedelta(hours=1)
+    calls_per_second: Annotated[float, Field(ge=1, le=100)] = 5
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if not timedelta(seconds=1) <= self.period <= timedelta(days=1):
+            raise ValueError("period lies between 1s and 24h")
+        return self
+
+
 class Tls(SettingsModel):
     """PEM files, read again when they change. While they are missing the API's port stays closed."""
 
@@ -222,6 +239,7 @@ class ApiSettings(SettingsModel):
     instant_upload: InstantUpload = InstantUpload()
     auth: Auth = Auth()
     upload_keys: UploadKeys
+    janitor: Janitor = Janitor()
     listen: Listen = Listen()
     identity: Identity | None = None
 

@@ -1,0 +1,63 @@
+"""What a check of a bucket found and how much it looked at, and what a checker is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
+
+Kind = Literal[
+    "size_differs",
+    "parts_differ",
+    "content_differs",
+    "metadata_damaged",
+    "session_unreadable",
+]
+"""Stable: people's scripts go by them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """`key`: of the object. `detail`: for people."""
+
+    kind: Kind
+    key: str
+    detail: str
+
+    def to_json(self) -> str:
+        return json.dumps({"finding": self.kind, "key": self.key, "detail": self.detail})
+
+    def __str__(self) -> str:
+        # Other tools' keys may hold anything, and a terminal obeys some of it.
+        return f"{self.kind:<18}  {self.key if self.key.isprintable() else ascii(self.key)}: {self.detail}"
+
+
+@dataclass(slots=True)
+class Looked:
+    """What was looked at. `changing`: files that were replaced each time while they were read. Sizes in bytes."""
+
+    files: int = 0
+    bytes: int = 0
+    rehashed: int = 0
+    changing: int = 0
+    foreign: int = 0
+    sessions: int = 0
+    findings: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps({"summary": asdict(self)})
+
+    def __str__(self) -> str:
+        read = f", {self.rehashed} read and hashed" if self.rehashed else ""
+        changing = f", {self.changing} changed while they were read" if self.changing else ""
+        return (
+            f"{self.files} files of {self.bytes} bytes{read}{changing}; {self.foreign} objects of other tools; "
+            f"{self.sessions} session records; findings: {self.findings}"
+        )
+
+
+class Checker(Protocol):
+    def check(self, looked: Looked) -> AsyncIterator[Finding]:
+        """Look at every thing of one kind, counting in `looked`. Raises `StoreError`."""
+        ...
