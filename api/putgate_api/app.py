@@ -18,12 +18,12 @@ import structlog
 from aiohttp import web
 
 from putgate_api.auth.api_server import ApiServer
-from putgate_api.auth.authenticate import Authenticator, Either, Nobody
+from putgate_api.auth.authenticate import Authenticator, Either, Nobody, NoTokens
 from putgate_api.auth.keys import Keys
 from putgate_api.auth.rules import RulesWatch
 from putgate_api.auth.service_accounts import ServiceAccounts
 from putgate_api.auth.token_file import TokenFile
-from putgate_api.backend import bucket, opened_store, probe_over_http, wrapped
+from putgate_api.backend import Reached, bucket, opened_store, probe_over_http
 from putgate_api.housekeeping.janitor import Janitor
 from putgate_api.key_folder import KeyFolder
 from putgate_api.metrics import Metrics
@@ -65,6 +65,8 @@ def authenticator(settings: ApiSettings, *, insecure: bool) -> Authenticator:
     auth = settings.auth
     tokens = _token_file(auth.token_file) if auth.token_file else None
     if auth.service_accounts is None or auth.rules_file is None:
+        if tokens is None and settings.identity is not None:
+            return NoTokens()
         if tokens is None:
             raise SettingsError(
                 "auth.token_file is not set, nor is auth.service_accounts, so nobody could call; see docs/wire.md on "
@@ -117,12 +119,20 @@ async def serve(settings: ApiSettings, *, insecure: bool) -> None:
         if insecure:
             log.warning("everybody who reaches this address may do everything: --insecure-no-auth")
 
+        reached: Reached | None = None
+
         def now_serve(store: Store, prepared: Prepared) -> None:
             url = settings.listen.public_url or ports.url
-            serving.prepared = bucket(settings, wrapped(store, metrics), prepared, sealer, url)
+            nonlocal reached
+            if reached is None or reached.opened is not store:
+                reached = Reached(store, metrics)
+            serving.prepared = bucket(settings, reached.store, prepared, sealer, url, locks=reached.locks)
             log.info("ready", tier=prepared.report.tier, closed=prepared.closed, findings=prepared.findings)
 
-        keeper = _keeper(settings, status, now_serve)
+        def withdraw() -> None:
+            serving.prepared = None
+
+        keeper = _keeper(settings, status, now_serve, withdraw)
         # The calls still under way need the store, so the work ends after the ports.
         tasks = await work.enter_async_context(_background(keeper.run(), who.keep()))
         janitor = Janitor(settings, lambda: serving.prepared, metrics.cleaned_up)
@@ -136,14 +146,19 @@ async def serve(settings: ApiSettings, *, insecure: bool) -> None:
         await asyncio.sleep(lame_duck)
 
 
-def _keeper(settings: ApiSettings, status: Status, serve: Callable[[Store, Prepared], None]) -> Keeper:
+def _keeper(
+    settings: ApiSettings,
+    status: Status,
+    serve: Callable[[Store, Prepared], None],
+    withdraw: Callable[[], None],
+) -> Keeper:
     means = Means(
         settings=settings,
         probe=lambda store: probe_over_http(settings, store),
         random_hex=secrets.token_hex,
         program=version("putgate"),
     )
-    return Keeper(means=means, opened=lambda: opened_store(settings), serve=serve, status=status)
+    return Keeper(means=means, opened=lambda: opened_store(settings), serve=serve, status=status, withdraw=withdraw)
 
 
 async def _until(stop: asyncio.Event, work: Iterable[asyncio.Task[None]]) -> None:

@@ -22,7 +22,7 @@ from putgate_api.prepare.probing import Grants
 from putgate_api.prepare.steps import Means, Prepared
 from putgate_api.records.keys import RecordKeys
 from putgate_api.records.parts import PartRecords
-from putgate_api.records.sessions import Sessions
+from putgate_api.records.sessions import Locks, Sessions
 from putgate_api.reloading import Unreadable
 from putgate_api.remove import Removal, failed, remove_bucket
 from putgate_api.upload_id import Sealer, UploadKeys
@@ -110,12 +110,26 @@ def _no_keys() -> UploadKeys:
     raise Unreadable("housekeeping seals nothing")
 
 
-def wrapped(store: Store, metrics: Metrics) -> Store:
-    """The store as the use cases see it: each attempt is limited and measured, and retried where that is safe."""
-    return retrying(limited(metered(store, metrics.store_call), STORE_CONCURRENCY))
+class Reached:
+    """An opened store as the use cases see it: each attempt is limited and measured, and retried where that is safe.
+    Made once, so that limit and `locks` hold for calls that began before the last probe too.
+    """
+
+    def __init__(self, opened: Store, metrics: Metrics) -> None:
+        self.opened = opened
+        self.store = retrying(limited(metered(opened, metrics.store_call), STORE_CONCURRENCY))
+        self.locks = Locks()
 
 
-def bucket(settings: ApiSettings, store: Store, prepared: Prepared, sealer: Sealer, public_url: str) -> Bucket:
+def bucket(
+    settings: ApiSettings,
+    store: Store,
+    prepared: Prepared,
+    sealer: Sealer,
+    public_url: str,
+    *,
+    locks: Locks | None = None,
+) -> Bucket:
     keys = RecordKeys(settings.storage.prefix)
     grants = Grants.of(prepared.report)
     upload = settings.upload
@@ -139,7 +153,7 @@ def bucket(settings: ApiSettings, store: Store, prepared: Prepared, sealer: Seal
             instant_min_size=settings.instant_upload.min_size,
         ),
         sealer=sealer,
-        sessions=Sessions(store, keys, conditional=grants.conditional_put),
+        sessions=Sessions(store, keys, conditional=grants.conditional_put, locks=locks),
         parts=PartRecords(store, keys),
         public_url=public_url.rstrip("/"),
         closed=prepared.closed,

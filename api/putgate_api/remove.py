@@ -8,8 +8,9 @@ meanwhile.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Literal
@@ -20,13 +21,25 @@ from putgate_api.records.bucket import BucketDisagrees
 from putgate_api.records.claim import Claim, read_claim, restore_claim
 from putgate_api.records.keys import RecordKeys
 from putgate_protocol.settings.api import Storage
-from putgate_storage.errors import Refused, StoreError, Transient, Unsupported
-from putgate_storage.store import ListsUploads, ListsVersions, ManagesBucket, Store, Version
+from putgate_storage.errors import ConditionFailed, Refused, StoreError, Transient, Unsupported
+from putgate_storage.store import (
+    IfAbsent,
+    ListsUploads,
+    ListsVersions,
+    ManagesBucket,
+    ObjectHeaders,
+    Small,
+    Store,
+    Version,
+)
 
 Kind = Literal["removed", "refused", "failed"]
 
 _AT_ONCE = 16
 """Deletions at once: there may be thousands of records, and nobody waits for them."""
+
+_MAX_FACTS = 16 * 1024
+_JSON = ObjectHeaders(content_type="application/json")
 
 _CREDENTIALS = frozenset({"SecretMissing", "SecretKeyMissing"})
 
@@ -80,10 +93,18 @@ async def remove_bucket(store: Store, storage: Storage, pause: timedelta = timed
         claim = await _own_claim(store, keys, storage)
         await _check_empty(store, keys)
         await asyncio.sleep(pause.total_seconds())
-        await _delete_records(store, keys, but=keys.claim)
         await _check_empty(store, keys)
-        await _delete_records(store, keys, but=None)
-        await _delete_bucket(store, keys, claim)
+        await _delete_records(store, keys, but=(keys.claim, keys.bucket))
+        await _check_empty(store, keys)
+        facts = await store.get_small(keys.bucket, _MAX_FACTS)
+        await _delete_records(store, keys, but=(keys.claim,))
+        try:
+            await _check_empty(store, keys)
+        except _Refusal:
+            await _restore(store, keys.bucket, facts)
+            raise
+        await _delete_records(store, keys, but=())
+        await _delete_bucket(store, keys, claim, facts)
     except _Refusal as refusal:
         return refusal.removal
     return Removal(result="Removed", message=f"bucket {bucket} is removed")
@@ -125,14 +146,14 @@ def _not_empty(what: str) -> _Refusal:
     return _Refusal("NotEmpty", f"the bucket {what}; it is kept")
 
 
-async def _delete_records(store: Store, keys: RecordKeys, *, but: str | None) -> None:
+async def _delete_records(store: Store, keys: RecordKeys, *, but: Container[str]) -> None:
     """Our own objects and every version of them, and what a probe that was killed has left open."""
     if isinstance(store, ListsUploads):
         for found in await store.list_uploads(keys.own):
             await store.abort(found.upload)
-    await _all(store, [key async for key in _objects(store, keys.own) if key != but])
+    await _all(store, [key async for key in _objects(store, keys.own) if key not in but])
     # In a bucket with versioning the deletions above are markers, which are listed now.
-    await _all(store, [version async for version in _versions(store, keys.own) if version.key != but])
+    await _all(store, [version async for version in _versions(store, keys.own) if version.key not in but])
 
 
 async def _all(store: Store, things: list[str] | list[Version]) -> None:
@@ -150,8 +171,15 @@ async def _all(store: Store, things: list[str] | list[Version]) -> None:
             raise outcome
 
 
-async def _delete_bucket(store: Store, keys: RecordKeys, claim: Claim) -> None:
-    """A bucket that stays gets its claim back, so that it is still known as ours."""
+async def _restore(store: Store, key: str, facts: Small | None) -> None:
+    """What is kept keeps its part rule too."""
+    if facts is not None:
+        with contextlib.suppress(ConditionFailed):
+            await store.put_small(key, facts.body, headers=_JSON, condition=IfAbsent())
+
+
+async def _delete_bucket(store: Store, keys: RecordKeys, claim: Claim, facts: Small | None) -> None:
+    """A bucket that stays gets its records back, so that it is still known as ours."""
     assert isinstance(store, ManagesBucket)
     try:
         await store.delete_bucket()
@@ -159,12 +187,15 @@ async def _delete_bucket(store: Store, keys: RecordKeys, claim: Claim) -> None:
         # It may have happened: writing the claim then could bring the bucket back on some stores.
         if await bucket_is_there(store, keys):
             await restore_claim(store, keys, claim)
+            await _restore(store, keys.bucket, facts)
             raise
     except Refused as error:
         await restore_claim(store, keys, claim)
+        await _restore(store, keys.bucket, facts)
         raise _not_empty(f"is not empty, says the store ({error.code})") from None
     except StoreError:
         await restore_claim(store, keys, claim)
+        await _restore(store, keys.bucket, facts)
         raise
 
 

@@ -94,6 +94,7 @@ class Stage:
     opened: list[float] = field(default_factory=list)
     openings: list[StoreError] = field(default_factory=list)
     served: list[tuple[float, Prepared]] = field(default_factory=list)
+    withdrawn: list[float] = field(default_factory=list)
     chance: float = 0.0
 
     @asynccontextmanager
@@ -119,6 +120,7 @@ class Stage:
             opened=self._opened,
             serve=lambda _, prepared: self.served.append((loop_time(), prepared)),
             status=self.status,
+            withdraw=lambda: self.withdrawn.append(loop_time()),
             chance=lambda: self.chance,
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,9 +142,17 @@ async def test_without_conditional_writes_it_is_written_plainly_and_read_back() 
         await ensure(store, OTHER)
 
 
-async def test_a_record_that_nobody_can_read_is_nobodys_to_replace() -> None:
+READABLE = {"id": "ab" * 16, "namespace_uid": "u", "namespace": "n", "name": "m", "created": False, "version": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"id": 7}, {"created": "no"}, {"created": 1}, {"version": 2}, {"name": ""}, {"namespace": "n" * 200}]
+)
+async def test_a_record_that_nobody_can_read_is_nobodys_to_replace(wrong: dict[str, Any]) -> None:
     store = MemoryStore()
-    await store.put_small(KEYS.claim, b'{"id": 7}')
+    await store.put_small(KEYS.claim, json.dumps(READABLE).encode())
+    assert await read_claim(store, KEYS) is not None
+    await store.put_small(KEYS.claim, json.dumps({**READABLE, **wrong}).encode())
     with pytest.raises(BucketDisagrees, match=r"claim\.json"):
         await ensure(store, MEDIA)
 

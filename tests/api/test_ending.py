@@ -18,6 +18,8 @@ import yaml
 from putgate_api.last_word import leave
 from putgate_api.uploads.batch import batch
 from putgate_api.uploads.initiate import initiate
+from putgate_api.uploads.sign import sign
+from putgate_protocol.messages.sign import SignRequest
 from putgate_protocol.problems import Problem
 from tests.api.calls import Calls
 from tests.api.in_cluster import in_cluster, readyz
@@ -117,5 +119,8 @@ async def test_a_closed_bucket_begins_nothing_and_ends_what_has_begun() -> None:
     (outcome,) = await batch(closed, caller(), [{"initiate": request("new", b"x").model_dump()}])
     assert isinstance(outcome, Problem)
     assert outcome.code == "not_ready"
+    with pytest.raises(Problem) as raised:
+        await sign(closed, caller(), SignRequest(upload_id=opened.upload_id, part_numbers=[1]))
+    assert raised.value.code == "not_ready"
     assert set(await put_parts(store, opened, data)) == {200}
     assert (await finish(closed, opened)).status == "complete"

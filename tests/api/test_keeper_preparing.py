@@ -11,12 +11,13 @@ import pytest
 from putgate_api.prepare.keeper import AGAIN, Keeper
 from putgate_api.prepare.trouble import Unfit
 from putgate_api.records.bucket import BucketDisagrees
-from putgate_api.records.claim import BucketInUse
+from putgate_api.records.claim import BucketInUse, ensure_claim, read_claim
+from putgate_protocol.settings.api import Claimant
 from putgate_storage.errors import Permanent, Refused, StoreError, Transient
 from putgate_storage.memory import MemoryStore
 from putgate_storage.probe.report import ProbeReport
-from putgate_storage.store import Condition, ObjectHeaders, Store
-from tests.api.keeper_stage import HOUR, KEYS, Keyed, Stage, clock, play, rest, seen, settings
+from putgate_storage.store import Condition, ObjectHeaders, Small, Store
+from tests.api.keeper_stage import HOUR, KEYS, Keyed, Stage, clock, plain, play, rest, seen, settings
 from tests.operator.virtual_time import run
 
 
@@ -207,5 +208,59 @@ def test_observing_sets_no_rule_and_makes_no_bucket() -> None:
         await rest(40)
         assert stage.status.state == "Ready"
         assert store.tries == 0
+
+    play(stage, scenes)
+
+
+def test_a_bucket_that_was_taken_over_is_served_no_longer() -> None:
+    stage = Stage(store=plain())
+    others = Claimant(namespace_uid="other", namespace="team", name="files")
+
+    async def claimed_by(claimant: Claimant) -> None:
+        standing = await read_claim(stage.store, KEYS)
+        assert standing is not None
+        await ensure_claim(
+            stage.store, KEYS, claimant, created=False, take_over=standing.claim.id, random_hex=lambda size: "cd" * size
+        )
+
+    async def scenes() -> None:
+        await rest(10)
+        assert stage.status.state == "Ready"
+        await claimed_by(others)
+        await rest(75)
+        assert stage.withdrawn == [pytest.approx(60.0)]
+        found = stage.condition("BucketReady")
+        assert (found.status, found.reason, found.user_error) == ("False", "BucketInUse", True)
+        await stage.store.delete(KEYS.claim)
+        await rest(150)
+        assert stage.status.state == "Ready"
+        assert len(stage.served) == 2
+
+    play(stage, scenes)
+
+
+class Away(MemoryStore):
+    """Cannot be read while it is `away`."""
+
+    away = False
+    asked = 0
+
+    async def get_small(self, key: str, max_bytes: int) -> Small | None:
+        self.asked += 1
+        if self.away:
+            raise Transient("down", code="503")
+        return await super().get_small(key, max_bytes)
+
+
+def test_an_outage_is_no_sign_that_a_bucket_was_taken_over() -> None:
+    store = Away(clock=clock)
+    stage = Stage(store=store)
+
+    async def scenes() -> None:
+        await rest(10)
+        store.away, before = True, store.asked
+        await rest(HOUR)
+        assert store.asked > before + 50
+        assert stage.withdrawn == []
 
     play(stage, scenes)

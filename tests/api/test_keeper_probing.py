@@ -282,3 +282,14 @@ def test_a_record_of_other_rows_is_no_result() -> None:
         assert await stage.recorded() is None
 
     run(scenes())
+
+
+def test_a_row_that_had_no_answer_at_the_start_is_no_limit() -> None:
+    async def scenes() -> None:
+        first = seen(put_sha256="inconclusive", part_acl="failed")
+        found = effective(seen(), held=first, first=first)
+        verdicts = {row.check: row.verdict for row in found.rows}
+        assert verdicts[Check.PUT_SHA256] == "passed"
+        assert verdicts[Check.PART_ACL] == "failed"
+
+    run(scenes())

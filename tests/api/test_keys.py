@@ -174,6 +174,22 @@ async def test_known_keys_hold_while_the_api_server_is_away() -> None:
     await stopped(keeping)
 
 
+async def test_an_answer_that_nobody_foresaw_ends_nothing() -> None:
+    class Absurd(Publisher):
+        async def __call__(self) -> Published:
+            await super().__call__()
+            raise RecursionError("too deep")
+
+    publisher, time = Absurd(), VirtualTime()
+    keys = kept(publisher, time)
+    keeping = asyncio.create_task(keys.keep())
+    await time.pass_by(60)
+    assert publisher.fetches > 3
+    assert not keeping.done()
+    assert "RecursionError" in str(keys.failure)
+    await stopped(keeping)
+
+
 async def test_a_key_that_is_withdrawn_is_refused_after_the_next_refresh() -> None:
     publisher, time = Publisher(kids=["a", "b"]), VirtualTime()
     keys = kept(publisher, time)

@@ -272,7 +272,7 @@ async def test_what_comes_while_we_remove_is_kept() -> None:
     kept = await read_claim(store, KEYS)
     assert kept is not None
     assert kept.claim == claim
-    assert "team/late" in store.objects
+    assert {"team/late", KEYS.bucket} <= store.objects.keys()
 
 
 async def test_a_url_that_is_still_about_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +289,8 @@ async def test_a_url_that_is_still_about_is_waited_for(monkeypatch: pytest.Monke
     monkeypatch.setattr("putgate_api.remove.asyncio.sleep", sleep)
     removal = await remove_bucket(store, STORAGE, timedelta(seconds=120))
     assert (waited, removal.result) == ([120.0], "NotEmpty")
-    assert "team/late" in store.objects
+    # What is kept keeps its part rule too.
+    assert {"team/late", KEYS.bucket, KEYS.claim} <= store.objects.keys()
 
 
 class Later(MemoryStore):

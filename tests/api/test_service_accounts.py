@@ -286,6 +286,23 @@ def test_a_token_that_is_bound_to_no_node_names_none(node: Any) -> None:
     assert judge({**made, "kubernetes.io": "x"}, EXPECTED, time.time()).node is None
 
 
+@pytest.mark.parametrize("pod", [None, {}, {"uid": "x"}, {"name": 7}, "pod"])
+def test_a_node_is_named_by_a_pods_token_alone(pod: Any) -> None:
+    made = claims()
+    assert judge(made, EXPECTED, time.time()).node == "node-1"
+    made["kubernetes.io"]["pod"] = pod
+    assert judge(made, EXPECTED, time.time()).node is None
+    del made["kubernetes.io"]["pod"]
+    assert judge(made, EXPECTED, time.time()).node is None
+
+
+@pytest.mark.parametrize("claim", ["iat", "exp", "nbf"])
+def test_a_time_beyond_all_numbers_is_none(claim: str) -> None:
+    with pytest.raises(NotAuthenticated) as caught:
+        judge({**claims(), claim: 10**400}, EXPECTED, time.time())
+    assert caught.value.reason == "lifetime"
+
+
 def test_times_hold_to_the_second_with_a_little_leeway() -> None:
     at = 1_000_000
     times = {"iat": at, "nbf": at, "exp": at + 3600}

@@ -168,3 +168,32 @@ async def test_other_rules_are_kept_as_they_are(canned: Canned, store: S3Store) 
     assert b"<ID>theirs</ID>" in put
     assert b"<ID>ours</ID>" in put
     assert b"varies_by_storage_class" in put
+
+
+def truncated(root: str, *fields: str) -> bytes:
+    return http("200 OK", f"<{root}><IsTruncated>true</IsTruncated>{''.join(fields)}</{root}>".encode())
+
+
+ENDLESS: list[tuple[list[bytes], Callable[[S3Store], Awaitable[object]]]] = [
+    ([truncated("ListBucketResult")], lambda store: store.list("")),
+    ([truncated("ListMultipartUploadsResult")], lambda store: store.list_uploads("")),
+    (
+        [truncated("ListMultipartUploadsResult", "<NextKeyMarker>a</NextKeyMarker>")] * 2,
+        lambda store: store.list_uploads(""),
+    ),
+    ([truncated("ListVersionsResult")], lambda store: store.list_versions("")),
+    (
+        [truncated("ListVersionsResult", "<NextKeyMarker>a</NextKeyMarker>")],
+        lambda store: store.list_versions("", token='["a", ""]'),
+    ),
+]
+
+
+@pytest.mark.parametrize(("answers", "call"), ENDLESS)
+async def test_a_listing_that_is_cut_short_is_no_whole_one(
+    canned: Canned, store: S3Store, answers: list[bytes], call: Callable[[S3Store], Awaitable[object]]
+) -> None:
+    canned.answers = [*answers]
+    with pytest.raises(Permanent) as raised:
+        await call(store)
+    assert raised.value.code == "ListingBroken"

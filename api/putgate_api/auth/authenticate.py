@@ -83,6 +83,24 @@ class Nobody:
         )
 
 
+class NoTokens:
+    """No kind of token is taken, so every caller is refused: an UploadBucket may ask for that."""
+
+    rules_hash: str | None = None
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        bearer_token(authorization)
+        raise NotAuthenticated("unknown_token", "no kind of token is taken here")
+
+    async def keep(self) -> None:
+        return
+
+    def condition(self) -> ReportedCondition:
+        return ReportedCondition(
+            type="Authentication", status="True", reason="NoTokens", message="no kind of token is taken: auth is empty"
+        )
+
+
 class Either:
     """Two kinds of tokens beside each other: what is shaped like a JWT is a ServiceAccount's, all else the file's."""
 

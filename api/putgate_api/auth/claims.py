@@ -6,7 +6,6 @@ token nothing but its times.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ from putgate_api.auth.caller import Identity
 
 LEEWAY = 10.0
 """Seconds by which clocks of a cluster may differ. More would let tokens live on after their end."""
+
+_FOREVER = 2**53
+"""Seconds; no token says more, and no number beyond it is exact."""
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _SUBJECT = re.compile(rf"system:serviceaccount:({_LABEL}):({_LABEL}(?:\.{_LABEL})*)")
@@ -91,14 +93,21 @@ def _times(claims: Mapping[str, Any], expected: Expected, now: float) -> None:
 
 def _seconds(claims: Mapping[str, Any], claim: str) -> float | None:
     value = claims.get(claim)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_FOREVER < value < _FOREVER:
         return None
     return float(value)
 
 
 def _node(claims: Mapping[str, Any]) -> str | None:
-    """The claim `kubernetes.io.node.name`, which tokens of running pods have."""
-    inner: Any = claims.get("kubernetes.io")
-    for step in ("node", "name"):
-        inner = inner.get(step) if isinstance(inner, dict) else None
-    return inner if isinstance(inner, str) else None
+    """The claim `kubernetes.io.node.name` of a running pod's token. Anybody who may make tokens can bind one to a node,
+    but only the kubelet makes those of the pods that it runs.
+    """
+    bound = claims.get("kubernetes.io")
+    pod, node = (_name(bound, kind) for kind in ("pod", "node"))
+    return None if pod is None else node
+
+
+def _name(bound: Any, kind: str) -> str | None:
+    inner = bound.get(kind) if isinstance(bound, dict) else None
+    name = inner.get("name") if isinstance(inner, dict) else None
+    return name if isinstance(name, str) else None

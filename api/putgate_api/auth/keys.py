@@ -99,6 +99,8 @@ class Keys:
             fetched = await self._fetch()
         except Unavailable as error:
             self._failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever was answered, it must not end the program
+            self._failed(Unavailable("JWKSUnreachable", f"the answer cannot be read ({type(error).__name__})"))
         else:
             self._learnt(fetched)
         finally:

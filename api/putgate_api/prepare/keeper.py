@@ -31,7 +31,7 @@ from putgate_api.prepare.steps import (
 )
 from putgate_api.prepare.trouble import Unfit, lifecycle_trouble, trouble_of
 from putgate_api.records.bucket import BucketDisagrees
-from putgate_api.records.claim import BucketInUse
+from putgate_api.records.claim import BucketInUse, in_use, read_claim
 from putgate_api.records.probe import read_probe, write_probe
 from putgate_storage.errors import Permanent, StoreError, Transient
 from putgate_storage.probe.report import ProbeReport
@@ -47,6 +47,9 @@ _MENDED_DELAY = 60.0
 
 _FILES_DELAY = 1.0
 """Seconds until credential files that are missing are looked for again; that costs no call."""
+
+_CLAIM_EVERY = 60.0
+"""Seconds between two looks at the claim: how long a bucket that was taken over may have two who serve it."""
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the credentials: how soon new ones are used to try again."""
@@ -64,7 +67,7 @@ FAILURES = (StoreError, Unfit, BucketDisagrees, BucketInUse)
 
 class Keeper:
     """`opened`: the store, for as long as it is used. `serve`: told of the bucket to serve, and again when what holds
-    of it changes. `chance`: in [0, 1), for the jitter.
+    of it changes. `withdraw`: told that it is somebody else's now. `chance`: in [0, 1), for the jitter.
     """
 
     def __init__(
@@ -74,12 +77,14 @@ class Keeper:
         opened: Callable[[], AbstractAsyncContextManager[Store]],
         serve: Callable[[Store, Prepared], None],
         status: Status,
+        withdraw: Callable[[], None] = lambda: None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._means = means
         self._opened = opened
         self._serve = serve
         self._status = status
+        self._withdraw = withdraw
         self._chance = chance
         self._delay = _FIRST_DELAY
         self._created = False
@@ -102,9 +107,14 @@ class Keeper:
                     await self._changed(store, mark, self._failed(error))
                     continue
                 self._now(store, prepared)
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._keep_configured(store))
-                    group.create_task(self._keep_probed(store, prepared, mark))
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._keep_configured(store))
+                        group.create_task(self._keep_probed(store, prepared, mark))
+                        group.create_task(self._keep_claimed(store, prepared))
+                except* BucketInUse as taken:
+                    self._withdraw()
+                    await asyncio.sleep(self._failed(taken.exceptions[0]))
 
     # --- preparing ---
 
@@ -171,6 +181,19 @@ class Keeper:
             else:
                 self._status.good("BucketConfigured", "Configured", "the store drops abandoned uploads by itself")
                 return
+
+    async def _keep_claimed(self, store: Store, prepared: Prepared) -> None:
+        """Look whether the bucket is still ours; an outage says nothing. Raises `BucketInUse`."""
+        claimant = self._means.settings.storage.claimant
+        while claimant is not None and prepared.claim is not None:
+            await asyncio.sleep(_CLAIM_EVERY)
+            try:
+                kept = await read_claim(store, self._means.keys)
+            except (StoreError, BucketDisagrees) as error:
+                log.warning("the claim cannot be read", reason=str(error))
+                continue
+            if kept is not None and not kept.claim.is_of(claimant):
+                raise in_use(kept.claim)
 
     async def _keep_probed(self, store: Store, first: Prepared, mark: str | None) -> None:
         """Probe again each day and with new credentials. A worse result counts when it is seen twice."""

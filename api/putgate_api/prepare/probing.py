@@ -58,13 +58,15 @@ def until_due(report: ProbeReport, now: datetime, chance: float) -> timedelta:
 
 
 def effective(found: ProbeReport, *, held: ProbeReport, first: ProbeReport) -> ProbeReport:
-    """A later result as it may be used: its open rows as in `held`, and no row better than in `first`."""
+    """A later result as it may be used: its open rows as in `held`, and no row better than in `first`, where that had
+    an answer.
+    """
     before = {row.check: row for row in held.rows}
     limits = {row.check: row for row in first.rows}
 
     def used(row: Row) -> Row:
         if row.verdict == "inconclusive":
             row = before[row.check]
-        return row if limits[row.check].verdict == "passed" else limits[row.check]
+        return limits[row.check] if limits[row.check].verdict == "failed" else row
 
     return replace(found, rows=tuple(map(used, found.rows)))

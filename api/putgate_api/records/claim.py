@@ -11,6 +11,9 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from putgate_api.records.bucket import BucketDisagrees
 from putgate_api.records.keys import RecordKeys
@@ -22,6 +25,9 @@ _MAX_BYTES = 16 * 1024
 _JSON = ObjectHeaders(content_type="application/json")
 
 
+_Short = Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class BucketInUse(Exception):
     """Somebody else has claimed the bucket and prefix; the message says who, and how to take it over."""
 
@@ -30,15 +36,18 @@ class BucketInUse(Exception):
 class Claim:
     """`created`: whether this claimant's API created the bucket. In doubt it did not."""
 
-    id: str
-    namespace_uid: str
-    namespace: str
-    name: str
+    id: _Short
+    namespace_uid: _Short
+    namespace: _Short
+    name: _Short
     created: bool
-    version: int = 1
+    version: Literal[1] = 1
 
     def is_of(self, claimant: Claimant) -> bool:
         return (self.namespace_uid, self.name) == (claimant.namespace_uid, claimant.name)
+
+
+_CLAIM = TypeAdapter(Claim)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +82,13 @@ async def ensure_claim(
         kept = await _written(store, keys, mine(made=False), IfMatch(etag=kept.etag))
     if kept.claim.is_of(claimant):
         return kept.claim
-    raise BucketInUse(
-        f"claim {kept.claim.id} of {kept.claim.namespace}/{kept.claim.name} holds this bucket and prefix: use another "
-        f"prefix, or, when that one is gone for good, set takeOver: {kept.claim.id}"
+    raise in_use(kept.claim)
+
+
+def in_use(claim: Claim) -> BucketInUse:
+    return BucketInUse(
+        f"claim {claim.id} of {claim.namespace}/{claim.name} holds this bucket and prefix: use another "
+        f"prefix, or, when that one is gone for good, set takeOver: {claim.id}"
     )
 
 
@@ -85,8 +98,8 @@ async def read_claim(store: Store, keys: RecordKeys) -> KeptClaim | None:
     if found is None:
         return None
     try:
-        claim = Claim(**json.loads(found.body))
-    except (ValueError, TypeError):
+        claim = _CLAIM.validate_json(found.body, strict=True)
+    except ValidationError:
         raise BucketDisagrees(f"{keys.claim} is not a record of this version of Putgate") from None
     return KeptClaim(claim=claim, etag=found.etag)
 

@@ -123,6 +123,10 @@ def key_mark(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
+Locks = WeakValueDictionary[str, asyncio.Lock]
+"""By session, for as long as somebody holds or awaits one."""
+
+
 class Sessions:
     """Reads and moves session records. `conditional`: whether the store has conditional writes."""
 
@@ -133,12 +137,13 @@ class Sessions:
         *,
         conditional: bool,
         random_hex: Callable[[int], str] = secrets.token_hex,
+        locks: Locks | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
         self._conditional = conditional
         self._random_hex = random_hex
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks() if locks is None else locks
 
     def through(self, store: Store) -> Sessions:
         """The same sessions reached by `store`, a wrapper of the same one; they are kept apart by the same locks."""

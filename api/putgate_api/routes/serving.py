@@ -28,6 +28,7 @@ class Serving:
         self._status = status
         self._keys_missing = keys_missing
         self._keys_seen = False
+        self._callers_known = False
         self.prepared: Bucket | None = None
         self.draining = False
         self._port_closed: str | None = None
@@ -39,6 +40,7 @@ class Serving:
             and not self.draining
             and self._port_closed is None
             and self._keys_wanted() is None
+            and self._callers_wanted() is None
         )
 
     @property
@@ -46,12 +48,20 @@ class Serving:
         """What is missing, for who looks at the admin port."""
         if self.draining:
             return "draining"
-        return self._port_closed or self._keys_wanted() or self._status.waiting_for
+        return self._port_closed or self._keys_wanted() or self._callers_wanted() or self._status.waiting_for
 
     def _keys_wanted(self) -> str | None:
         missing = None if self._keys_seen else self._keys_missing()
         self._keys_seen = missing is None
         return missing
+
+    def _callers_wanted(self) -> str | None:
+        """Callers have to be told apart once: a rollout must not replace those who can by those who never could."""
+        if not self._callers_known:
+            found = self._authenticator.condition()
+            self._callers_known = found.status == "True"
+            return None if self._callers_known else found.message
+        return None
 
     def port_closed(self, why: str | None) -> None:
         """The API's port is closed, or (`None`) open."""

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from putgate_api.auth.caller import Caller
+from putgate_api.reloading import Unreadable
 from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, Bucket
 from putgate_api.uploads.complete import complete
 from putgate_api.uploads.declared import Declared, declare
@@ -123,6 +124,9 @@ def _read(bucket: Bucket, caller: Caller, item: dict[str, Any]) -> _Item:
         return _Item(failed=invalid_request(error))
     except Problem as error:
         return _Item(failed=error)
+    except Unreadable:
+        # One key that is missing is no reason to refuse what was sealed with another.
+        return _Item(failed=problem("not_ready", "the server cannot read its keys at present", retry_after=5))
 
 
 def _without_repeats(items: Sequence[_Item]) -> list[_Item]:

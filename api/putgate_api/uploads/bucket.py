@@ -54,8 +54,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """One bucket and prefix, as the use cases see it. `public_url`: where clients reach this API. `closed`: why no new
-    upload may begin; what has begun may still end.
+    """One bucket and prefix, as the use cases see it. `public_url`: where clients reach this API. `closed`: why nothing
+    may be sent at present; what was sent may still be completed.
     """
 
     store: Store

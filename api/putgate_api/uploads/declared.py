@@ -68,8 +68,7 @@ def declare(bucket: Bucket, caller: Caller, request: InitiateRequest) -> Declare
     key = bucket.key(name)
     size = _size(bucket, request.size)
     require(caller, "upload", name, size)
-    if bucket.closed is not None:
-        raise problem("not_ready", f"no upload may begin here: {bucket.closed}", retry_after=_CLOSED_RETRY)
+    check_open(bucket)
     plan = bucket.facts.rule.plan(size)
     if request.part_size != plan.part_size:
         raise problem(
@@ -93,6 +92,12 @@ def declare(bucket: Bucket, caller: Caller, request: InitiateRequest) -> Declare
         if_match=request.if_match,
         recheck=request.recheck,
     )
+
+
+def check_open(bucket: Bucket) -> None:
+    """Raises `not_ready` where nothing may be sent at present."""
+    if bucket.closed is not None:
+        raise problem("not_ready", f"nothing may be sent here: {bucket.closed}", retry_after=_CLOSED_RETRY)
 
 
 def _size(bucket: Bucket, size: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from putgate_api.auth.caller import Caller
 from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, Bucket
+from putgate_api.uploads.declared import check_open
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
 from putgate_api.uploads.orphans import busy
 from putgate_api.uploads.session import extend, store_upload
@@ -17,6 +18,7 @@ async def sign(bucket: Bucket, caller: Caller, request: SignRequest) -> SignAnsw
     numbers = _numbers(opened, request.part_numbers)
     if opened.token.commit == "put":
         raise problem("part_number_invalid", "a file that one PUT commits is initiated again, never signed again")
+    check_open(bucket)
     kept = await session_of(bucket, opened)
     if kept is None or kept.session.state in {"aborting", "done"}:
         raise gone(opened)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import click
+from click.core import ParameterSource
 from pydantic import Field
 
 from putgate.client import Client
@@ -133,7 +134,7 @@ def with_connection(command: Callable[..., None]) -> Callable[..., None]:
         )
         connection = Connection(
             url=url,
-            token=_token(token, token_file, settings),
+            token=_token(token, None if _only_token_by_flag() else token_file, settings),
             options=options,
             ca_file=ca_file or settings.ca_file,
         )
@@ -163,8 +164,15 @@ def _default_path() -> Path:
     return Path(home) / "putgate" / "config.yaml"
 
 
+def _only_token_by_flag() -> bool:
+    """Whether the command line names a token, and only the environment a file with one."""
+    source = click.get_current_context().get_parameter_source
+    by_flag = ParameterSource.COMMANDLINE
+    return source("token") is by_flag and source("token_file") is not by_flag
+
+
 def _token(token: str | None, token_file: Path | None, settings: CommandSettings) -> Token:
-    """A flag or variable beats the file of settings; of two in one place the file beats the bare token."""
+    """A flag beats a variable, and both beat the configuration; of two in one place the file beats the bare token."""
     path = token_file or (None if token else settings.token_file)
     if path is None:
         bare = token or settings.token

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +16,7 @@ from putgate_protocol.settings.load import SettingsModel
 from putgate_protocol.settings.quantities import Duration, Size
 
 Provider = Literal["AWS", "SeaweedFS", "Ceph", "MinIO", "Swift", "R2", "OSS", "COS", "GCS", "B2", "Generic"]
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:.]+")
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -47,6 +50,15 @@ class S3(SettingsModel):
     addressing_style: Literal["Auto", "Path", "Virtual"] = "Auto"
     ca_bundle: Path | None = None
     credentials: Credentials = Credentials()
+
+    @field_validator("endpoint", "public_endpoint")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split = urlsplit(value)
+            if not _HOST.fullmatch(split.hostname or "") or split.port == 0:  # a port beyond 65535 is an error as well
+                raise ValueError("is not http[s]://host[:port] with a host of letters, digits, '-' and '.'")
+        return value
 
     @model_validator(mode="after")
     def _endpoint(self) -> Self:

@@ -6,11 +6,15 @@ with the prefix and names no setting is an error, like an unknown key of the fil
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class SettingsModel(BaseModel):
@@ -54,8 +58,11 @@ def _mapping(text: str, origin: str) -> dict[str, Any]:
 
 
 def _yaml(text: str, origin: str) -> Any:
+    # What programs wrote is JSON, and may be large: reading it as YAML takes a hundred times as long.
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _LOADER)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from putgate_storage.errors import Refused
 from putgate_storage.s3.calls import Calls
-from putgate_storage.s3.errors import Absent
+from putgate_storage.s3.errors import Absent, endless
 from putgate_storage.s3.lifecycle import SeenXml, same_rule, settings_known_to, unknown_settings, with_rule
 from putgate_storage.store import Version, VersionPage
 
@@ -77,9 +77,10 @@ class Bucket:
         following = None
         if answer.get("IsTruncated"):
             following = json.dumps([answer.get("NextKeyMarker", ""), answer.get("NextVersionIdMarker", "")])
+            if following == token or not answer.get("NextKeyMarker"):
+                raise endless("ListObjectVersions")
         return VersionPage(
-            versions=[Version(key=it["Key"], version_id=it["VersionId"]) for it in found],
-            token=following if following != token else None,
+            versions=[Version(key=it["Key"], version_id=it["VersionId"]) for it in found], token=following
         )
 
     async def delete_version(self, version: Version) -> None:

@@ -26,7 +26,7 @@ from putgate_storage.s3.bucket import Bucket
 from putgate_storage.s3.calls import Calls
 from putgate_storage.s3.clock import Clock, StoreClock, utc_now
 from putgate_storage.s3.credentials import CredentialSource, credential_source
-from putgate_storage.s3.errors import LIBRARY_ERRORS, Absent, translate
+from putgate_storage.s3.errors import LIBRARY_ERRORS, Absent, endless, translate
 from putgate_storage.s3.headers import (
     CONTENT_ENCODING,
     cache_control,
@@ -284,9 +284,11 @@ class S3Store:
                 )
                 for each in answer.get("Uploads", [])
             ]
-            following = (answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", ""))
-            if not answer.get("IsTruncated") or following == (key_marker, upload_marker):
+            if not answer.get("IsTruncated"):
                 return found
+            following = (answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", ""))
+            if following in ((key_marker, upload_marker), ("", "")):
+                raise endless("ListMultipartUploads")
             key_marker, upload_marker = following
 
     # --- objects ---
@@ -386,6 +388,9 @@ class S3Store:
             prefix,
             self._client.list_objects_v2(**options),
         )
+        following = answer.get("NextContinuationToken")
+        if answer.get("IsTruncated") and not following:
+            raise endless("ListObjectsV2")
         return Page(
             entries=[
                 Entry(
@@ -397,7 +402,7 @@ class S3Store:
                 for it in answer.get("Contents", [])
             ],
             prefixes=[it["Prefix"] for it in answer.get("CommonPrefixes", [])],
-            token=answer.get("NextContinuationToken") if answer.get("IsTruncated") else None,
+            token=following if answer.get("IsTruncated") else None,
         )
 
     # --- signing ---

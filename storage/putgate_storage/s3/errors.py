@@ -166,3 +166,9 @@ def _delay(headers: Mapping[str, str]) -> float | None:
     """Retry-After in seconds; its other form, a date, is not used by stores."""
     value = headers.get("retry-after", "")
     return float(value) if value.isascii() and value.isdigit() else None
+
+
+def endless(operation: str) -> Permanent:
+    """A listing that says it goes on, and not from where. Taken for its end, it would make what follows vanish."""
+    text = f"{operation}: the store cut its listing short and does not say where it goes on"
+    return Permanent(text, code="ListingBroken")
