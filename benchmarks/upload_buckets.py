@@ -44,7 +44,6 @@ def cpu_seconds(pid: int) -> float:
 
 def measure(plane: ControlPlane, folder: Path) -> dict[str, object]:
     home = Home(plane=plane, namespace=plane.namespace("operator"), folder=folder)
-    home.kubeconfig = home.admin("operator")
     namespaces = [plane.namespace(f"n{number}") for number in range(NAMESPACES)]
     operator = home.operator(everywhere=True)
     assert operator.process is not None

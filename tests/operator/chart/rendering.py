@@ -113,6 +113,17 @@ def rendered(
     return found
 
 
+def granted(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """(API group, resource, verb) of rules as a Role has them; a subresource follows its resource and a slash."""
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
 def golden_text(name: str) -> str:
     """Without the CustomResourceDefinition, which is compared with its source elsewhere."""
     values = SETS[name]

@@ -13,7 +13,7 @@ import yaml
 from putgate_operator.app import LEASE_NAME
 from putgate_operator.cli import run_command
 from putgate_operator.kinds import EVENT, LEASE, NAMESPACE, SECRET, UPLOAD_BUCKET, WATCHED, WRITTEN, Kind
-from tests.operator.chart.rendering import CHART, GOLDEN, SETS, golden_text, rendered
+from tests.operator.chart.rendering import CHART, GOLDEN, SETS, golden_text, granted, rendered
 from tests.operator.chart.rendering import NAMESPACE as RELEASE_NAMESPACE
 from tests.operator.crd.definition import DEFINITION
 from tests.repository.tree import project
@@ -158,17 +158,6 @@ def test_the_pull_policy_is_that_of_all_pods(policy: str) -> None:
 # What the operator may do
 
 
-def granted(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
-    """(API group, resource, verb)"""
-    return {
-        (group, resource, verb)
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-
-
 def wanted(kind: Kind, *verbs: str, part: str = "") -> set[tuple[str, str, str]]:
     return {(kind.group, f"{kind.plural}{part}", verb) for verb in verbs}
 
@@ -192,6 +181,24 @@ def test_the_role_is_exactly_what_the_operator_asks_for() -> None:
 
 DELETED = {"ConfigMap", "ServiceAccount", "NetworkPolicy", "Deployment", "Job"}
 """Kinds of children that the operator removes itself; the garbage collector takes all others."""
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_nobody_but_the_operator_is_given_rights(name: str) -> None:
+    objects = rendered(SETS[name])
+    account = one(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
+    bound = [each for (kind, _, _), each in objects.items() if kind in {"RoleBinding", "ClusterRoleBinding"}]
+    operator = {"kind": "ServiceAccount", "name": account, "namespace": RELEASE_NAMESPACE}
+    assert all(each["subjects"] == [operator] for each in bound)
+    # Every role is bound where it is, but those that are only for the cluster's own roles to take in.
+    roles = {key for key, each in objects.items() if key[0] in {"Role", "ClusterRole"} and not aggregated(each)}
+    assert {
+        (each["roleRef"]["kind"], each["metadata"].get("namespace", ""), each["roleRef"]["name"]) for each in bound
+    } == roles
+
+
+def aggregated(role: dict[str, Any]) -> bool:
+    return any(label.startswith("rbac.authorization.k8s.io/aggregate-to-") for label in role["metadata"]["labels"])
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.operator.plane.operators import CRDS, Home
+from tests.operator.plane.rights import StrictControlPlane
 from tests.servers.kube.control_plane import ControlPlane, require_programs
 from tests.servers.kube.light_nodes import LightNodes
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrictControlPlane]:
     """Another than other tests have: nodes that only pretend and nodes that run pods cannot share one."""
-    plane = ControlPlane(require_programs(), tmp_path_factory.mktemp("kube-pretended"))
+    plane = StrictControlPlane(require_programs(), tmp_path_factory.mktemp("kube-pretended"))
     try:
         plane.start()
         yield plane
@@ -33,21 +34,20 @@ def nodes(control_plane: ControlPlane) -> Iterator[LightNodes]:
 
 
 @pytest.fixture
-def new_home(control_plane: ControlPlane, nodes: LightNodes, tmp_path: Path) -> Iterator[Callable[[], Home]]:
+def new_home(control_plane: StrictControlPlane, nodes: LightNodes, tmp_path: Path) -> Iterator[Callable[[], Home]]:
     homes: list[Home] = []
 
     def make() -> Home:
         namespace = control_plane.namespace(f"t-{secrets.token_hex(5)}")
         home = Home(plane=control_plane, namespace=namespace, folder=tmp_path)
-        home.kubeconfig = home.admin("operator")
         homes.append(home)
         return home
 
     yield make
     for home in homes:
-        for process in home.processes:
-            process.kill()
-        control_plane.kubectl("delete", "namespace", home.namespace, "--wait=false")
+        home.end()
+    for home in homes:
+        home.check_rights(control_plane.was_starting)
 
 
 @pytest.fixture

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.operator.plane import rights
 from tests.servers.kube.audit import AuditEvent
 from tests.servers.kube.control_plane import ControlPlane
 from tests.servers.kube.waiting import until
@@ -94,13 +97,35 @@ class OperatorProcess:
 
 @dataclass(kw_only=True)
 class Home:
-    """One namespace with an operator of its own: tests share the control plane and nothing else."""
+    """One namespace with an operator of its own: tests share the control plane and nothing else.
+
+    `accounts`: the kubeconfig of each that has the chart's rights, by its name and whether it has them everywhere.
+    `meant_forbidden`: see `expect_forbidden`. `began`: a mark in the audit log.
+    """
 
     plane: ControlPlane
     namespace: str
     folder: Path
-    kubeconfig: Path = Path("/nonexistent")
     processes: list[OperatorProcess] = field(default_factory=list)
+    accounts: dict[tuple[str, bool], Path] = field(default_factory=dict)
+    meant_forbidden: set[str] = field(default_factory=set)
+    began: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.plane.mark()
+
+    def end(self) -> None:
+        """What is not in the namespace does not go with it."""
+        for process in self.processes:
+            process.kill()
+        self.plane.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        for account in (account for account, everywhere in self.accounts if everywhere):
+            self.plane.kubectl("delete", "clusterrole,clusterrolebinding", f"{self.namespace}-{account}")
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The operator's."""
+        return self.accounts.get(("operator", True)) or self.account("operator")
 
     @property
     def user(self) -> str:
@@ -111,7 +136,7 @@ class Home:
 
     def operator(self, *options: str, account: str = "operator", everywhere: bool = False) -> OperatorProcess:
         """A started replica; `account`: its ServiceAccount, so that the audit log tells replicas apart."""
-        kubeconfig = self.kubeconfig if account == "operator" else self.admin(account)
+        kubeconfig = self.account(account, everywhere=everywhere)
         process = OperatorProcess(self, kubeconfig, *options, everywhere=everywhere)
         self.processes.append(process)
         return process.start()
@@ -154,20 +179,52 @@ class Home:
 
         return until(f"{kind} of {name} says {reason}", found, within=120)
 
-    def admin(self, account: str) -> Path:
-        """The kubeconfig of a new ServiceAccount that may do everything."""
+    def account(self, name: str, *, everywhere: bool = False) -> Path:
+        """The kubeconfig of a ServiceAccount that may do what the chart lets the operator do, and nothing else."""
+        if (known := self.accounts.get((name, everywhere))) is not None:
+            return known
+        assert (name, not everywhere) not in self.accounts, f"{name} has the rights of another kind of installation"
+        rights.grant(self.plane, self.namespace, name, everywhere=everywhere)
+        return self.accounts.setdefault((name, everywhere), self._kubeconfig_of(name))
+
+    def admin(self, name: str) -> Path:
+        """The kubeconfig of a ServiceAccount that may do everything: for a test where the operator's rights are in the
+        way, and that says why.
+        """
         self.plane.apply(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": self.namespace}},
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.namespace}},
             {
                 "apiVersion": "rbac.authorization.k8s.io/v1",
                 "kind": "ClusterRoleBinding",
-                "metadata": {"name": f"{account}-{self.namespace}"},
+                "metadata": {"name": f"{name}-{self.namespace}"},
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.namespace}],
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.namespace}],
             },
         )
+        return self._kubeconfig_of(name)
+
+    def _kubeconfig_of(self, account: str) -> Path:
         token = self.plane.token(self.namespace, account, seconds=36_000)
         return self.plane.kubeconfig_for(f"{account}-{self.namespace}", token)
+
+    def expect_forbidden(self, words: str) -> None:
+        """Let the test go on though rights are missing, where the API server's words hold these."""
+        self.meant_forbidden.add(words)
+
+    def check_rights(self, excused: Callable[[datetime], bool]) -> None:
+        """Nothing was forbidden to an operator but what the test has meant to be, and that was. `excused`: times at
+        which all may be.
+        """
+        users = {self.user_of(account) for account, _ in self.accounts}
+        said = {
+            f"{each.right.verb} {each.right.resource} {each.name}: {each.said}"
+            for each in rights.requests(self.plane, users, self.began)
+            if each.forbidden and not excused(each.began)
+        }
+        unmeant = [each for each in said if not any(words in each for words in self.meant_forbidden)]
+        assert not unmeant, f"the chart grants too little: {unmeant}"
+        idle = [words for words in self.meant_forbidden if not any(words in each for each in said)]
+        assert not idle, f"never forbidden, though the test expects it: {idle}"
 
     def writes_of_all(self, since: int) -> list[AuditEvent]:
         """What any operator of this namespace wrote since a mark, but for Leases, in its order."""

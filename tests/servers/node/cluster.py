@@ -123,7 +123,9 @@ class Cluster:
 
     @contextmanager
     def misbehaving(self, behaviour: Behaviour, namespace: str, prefix: str = "") -> Iterator[None]:
-        """Pods of the namespace whose names begin so stay "pending", "hang" or "fail" until the end of the block."""
+        """Pods of the namespace whose names begin so stay "pending" or "unpullable", "hang" or "fail" until the end of
+        the block.
+        """
         wish = {"behaviour": behaviour, "namespace": namespace, "prefix": prefix}
         with self.nodes.ask("inner", "rule", wish):
             yield

@@ -70,8 +70,7 @@ class Container:
 
     async def run(self, place: Place) -> None:
         self._place = place
-        if self.spec["image"] in place.missing_images:
-            await self._pull()
+        await self._pull(place)
         while not self._stopping.is_set():
             ended = await self._once(place)
             if ended is None or not self._again(ended):
@@ -96,13 +95,19 @@ class Container:
         if self._process is not None and self._place is not None:
             self._place.sandbox.signal(self._process, signal.SIGKILL)
 
-    async def _pull(self) -> None:
-        message = f'Back-off pulling image "{self.spec["image"]}"'
+    async def _pull(self, place: Place) -> None:
+        """Until the image can be had: as with a kubelet, a first failure and then a back-off."""
+        if not self._lacks_image(place):
+            return
         self._now(Waiting("ErrImagePull", f'failed to pull image "{self.spec["image"]}": not found'))
         await self._teller.tell("Failed", f'Failed to pull image "{self.spec["image"]}": not found')
         await self._or_stopping(FIRST_DELAY)
-        self._now(Waiting("ImagePullBackOff", message))
-        await self._stopping.wait()
+        self._now(Waiting("ImagePullBackOff", f'Back-off pulling image "{self.spec["image"]}"'))
+        while self._lacks_image(place) and not self._stopping.is_set():
+            await self._or_stopping(ASK_AGAIN)
+
+    def _lacks_image(self, place: Place) -> bool:
+        return self.spec["image"] in place.missing_images or "unpullable" in place.behaviours()
 
     async def _once(self, place: Place) -> Terminated | None:
         """One run; None when it is to be stopped before it has begun."""

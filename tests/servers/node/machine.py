@@ -16,13 +16,14 @@ from tests.servers.node.environment import Cluster
 from tests.servers.node.network import Network
 from tests.servers.node.watching import Kind
 
-Behaviour = Literal["pending", "hang", "fail"]
+Behaviour = Literal["pending", "unpullable", "hang", "fail"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A test's wish for the pods of `namespace` whose names begin with `prefix`: "pending" ones get no node, "hang"
-    stops their programs as a debugger would, "fail" kills each program as soon as it runs.
+    """A test's wish for the pods of `namespace` whose names begin with `prefix`: "pending" ones get no node, images of
+    "unpullable" ones are refused by the registry, "hang" stops their programs as a debugger would, "fail" kills each
+    program as soon as it runs.
     """
 
     behaviour: Behaviour

@@ -161,6 +161,20 @@ def test_pods_can_be_kept_pending(cluster: Cluster, look: Looker) -> None:
     look.until_running("kept")
 
 
+def test_images_can_be_refused_for_a_while(cluster: Cluster, look: Looker) -> None:
+    def waits_for() -> str | None:
+        reason: str | None = look.main("refused").get("state", {}).get("waiting", {}).get("reason")
+        return reason
+
+    with cluster.misbehaving("unpullable", look.namespace, "refused"):
+        cluster.control_plane.apply(pod(look.namespace, "refused"), pod(look.namespace, "other"))
+        look.until_running("other")
+        until("the pull is backed off", lambda: waits_for() == "ImagePullBackOff")
+        assert cluster.events(look.namespace, "Failed")
+    look.until_running("refused")
+    assert look.main("refused")["restartCount"] == 0
+
+
 def test_pods_can_hang(cluster: Cluster, look: Looker) -> None:
     main = container(readinessProbe=ready_probe(failureThreshold=1), env=READY)
     cluster.control_plane.apply(pod(look.namespace, "hanging", main))
