@@ -168,7 +168,12 @@ class Applier:
             if add:
                 raise
             return
-        self._seen.put(UPLOAD_BUCKET, written)
+        if "deletionTimestamp" in written["metadata"] and not written["metadata"].get("finalizers"):
+            # That was the end of it, and the answer is of the version before: taken for news, it would be none, and
+            # what was just cleared away would be made again.
+            self._seen.remove(UPLOAD_BUCKET, written)
+        else:
+            self._seen.put(UPLOAD_BUCKET, written)
 
 
 def _refusal(child: ChildKey, error: Forbidden | Invalid | Failing) -> Hindered:

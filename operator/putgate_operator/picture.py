@@ -23,7 +23,7 @@ def picture(observed: Observed, wanted: Plan) -> Picture:
     judged = reports.judge(observed, current, settings_hash)
     deployed = live is not None and _shown_template(live) == template
     return Picture(
-        ready=deployed and not wanted.conflicts and rollout.replaced(live),
+        ready=deployed and not wanted.conflicts and rollout.replaced(live, wanted.pods, template),
         trouble=_first(_troubles(observed, wanted, current, judged)),
         progress=_first(_progress(observed, wanted, deployed=deployed)),
         live=live,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from putgate_operator.keys import PATIENCE
 from putgate_operator.observed import Observed, Unreachable
 from putgate_operator.pods import Pod, Trouble
+from putgate_operator.resources import UploadBucket
 from putgate_protocol.report import Report, ReportedCondition
 
 DETAILS = ("CredentialsValid", "BucketReady", "BucketConfigured", "IntegrityVerified")
@@ -17,6 +18,8 @@ DETAILS = ("CredentialsValid", "BucketReady", "BucketConfigured", "IntegrityVeri
 
 HARMLESS = "BucketConfigured"
 """Some stores have no clean-up rules; a bucket is as good without them, so this one keeps nothing waiting."""
+
+_SECRETS = ("SecretMissing", "SecretKeyMissing")
 
 KEYS_MISSING = "UploadKeysMissing"
 
@@ -50,13 +53,24 @@ def judge(observed: Observed, pods: Iterable[Pod], settings_hash: str | None) ->
     counted = {pod.uid: report for pod in staying if (report := counts(observed, pod, settings_hash))}
     conditions: dict[str, ReportedCondition] = {}
     for report in counted.values():
-        for found in report.conditions:
+        for found in (_named(told, observed.bucket) for told in report.conditions):
             known = conditions.get(found.type)
             if known is None or _severity(found) < _severity(known):
                 conditions[found.type] = found
     asked = [pod for pod in staying if pod.ready and pod.uid not in counted and pod.uid in observed.reports]
     silent = tuple((pod.name, _why(observed.reports[pod.uid])) for pod in asked)
     return Judgement(conditions=conditions, silent=silent, example=_example(counted.values()))
+
+
+def _named(found: ReportedCondition, bucket: UploadBucket) -> ReportedCondition:
+    """With the Secret and its keys, where credentials are missing: a pod knows them as files only."""
+    secret = bucket.spec.storage.s3.credentials.secret_ref
+    if found.type != "CredentialsValid" or found.reason not in _SECRETS or secret is None:
+        return found
+    keys = [secret.access_key_id_key, secret.secret_access_key_key]
+    keys += [secret.session_token_key] if secret.session_token_key else []
+    text = f"Secret {secret.name} with the keys {', '.join(keys)}: {found.message}"
+    return found.model_copy(update={"message": text[:1024]})
 
 
 def counts(observed: Observed, pod: Pod, settings_hash: str | None) -> Report | None:

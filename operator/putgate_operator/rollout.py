@@ -61,10 +61,17 @@ def settled(live: Raw | None) -> bool:
     return seen_by_controller(live) and all(count == wanted for count in counts)
 
 
-def replaced(live: Raw | None) -> bool:
-    """Whether no replica of an older template is left, and some of the live one are available."""
+def replaced(live: Raw | None, pods: tuple[Pod, ...], template: str | None) -> bool:
+    """Whether no replica of an older template is left, and some of `template`, the live one, are available.
+
+    A Deployment that was just written has no status of its own yet. Where its pods all run the template already, as
+    after a change of annotations, there is nothing to wait for.
+    """
+    if not seen_by_controller(live):
+        staying = [pod for pod in pods if not pod.leaving]
+        return any(pod.ready for pod in staying) and all(pod.template == template for pod in staying)
     total, updated = (dig(live, "status", field, default=0) for field in ("replicas", "updatedReplicas"))
-    return seen_by_controller(live) and total == updated and dig(live, "status", "availableReplicas", default=0) > 0
+    return bool(total == updated and dig(live, "status", "availableReplicas", default=0) > 0)
 
 
 def everywhere(live: Raw | None, pods: tuple[Pod, ...]) -> bool:

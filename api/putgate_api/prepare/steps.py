@@ -138,7 +138,7 @@ def check_fit(report: ProbeReport) -> None:
 def not_enforced(report: ProbeReport) -> str:
     return (
         "this store does not enforce SHA-256 checksums on what is uploaded, so Putgate cannot vouch for its "
-        "content: " + ("; ".join(report.findings) or f"tier {report.tier}")
+        "content; use another store, or mend this one: " + ("; ".join(report.findings) or f"tier {report.tier}")
     )
 
 

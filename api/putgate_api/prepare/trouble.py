@@ -92,7 +92,8 @@ def _passing(error: Transient, storage: Storage) -> Trouble:
     if error.code == "CredentialsExpired":
         return _credentials("CredentialsRejected", f"{error}; is their source still renewing them?")
     where = storage.s3.endpoint or f"AWS in {storage.s3.region}"
-    return _bucket("StoreUnreachable", f"the store at {where} does not serve: {_said(error)}", user_error=False)
+    message = f"the store at {where} does not serve: {_said(error)}; look at it, and at storage.s3.endpoint"
+    return _bucket("StoreUnreachable", message, user_error=False)
 
 
 def _standing(error: StoreError, storage: Storage) -> Trouble:
@@ -102,13 +103,15 @@ def _standing(error: StoreError, storage: Storage) -> Trouble:
     if code == "SecretKeyMissing":
         return _credentials("SecretKeyMissing", f"{error}: the Secret lacks this key, or holds nothing under it")
     if code in _REJECTED:
-        return _credentials("CredentialsRejected", f"the store does not accept the credentials: {_said(error)}")
+        message = f"the store does not accept the credentials: {_said(error)}; give it valid ones"
+        return _credentials("CredentialsRejected", message)
     if code == "RequestTimeTooSkewed":
         return _credentials(
             "CredentialsRejected", "the clocks of this machine and of the store differ too much", user_error=False
         )
     if code in _WRONG_REGION:
-        return _bucket("WrongRegion", f"bucket {bucket} is not in region {storage.s3.region}: {_said(error)}")
+        message = f"bucket {bucket} is not in region {storage.s3.region}: {_said(error)}; set storage.s3.region"
+        return _bucket("WrongRegion", message)
     if code in _UNTRUSTED:
         return _bucket("TLSUntrusted", f"the store's certificate cannot be checked: {_said(error)}")
     if code == "NoSuchBucket":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,6 +101,9 @@ _UNREACHABLE = (
     MetadataRetrievalError,
 )
 
+_REGION = re.compile(r"[A-Za-z0-9-]{1,64}")
+"""What a store says of its region is repeated only where it looks like one."""
+
 
 class Absent(Refused):
     """There is no such thing. Drivers' methods turn it into None where None is an answer."""
@@ -141,7 +145,8 @@ def _answered(response: Mapping[str, Any], operation: str, key: str, *, conditio
     status = int(metadata.get("HTTPStatusCode", 0))
     code = str(response.get("Error", {}).get("Code") or status)
     what = f"{operation} {key!r}: {code} (HTTP {status})"
-    if region := metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region"):
+    region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or response.get("Error", {}).get("Region")
+    if region and _REGION.fullmatch(region):
         what += f"; the bucket is in region {region}"
     if code in _TRANSIENT or status in (408, 429):
         return Transient(what, code=code, delay=_delay(metadata.get("HTTPHeaders", {})))
