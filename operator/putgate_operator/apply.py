@@ -110,18 +110,22 @@ class Applier:
         if not exact:
             # Not forced where nothing should be: should somebody come first just now, their fields stay theirs.
             return await self._server.apply(kind, manifest, force=False)
+        metadata = manifest["metadata"]
+        known = self._seen.get(kind, metadata["namespace"], metadata["name"])
+        version = None if known is None else known["metadata"].get("resourceVersion")
         try:
-            applied = await self._server.apply(kind, manifest, force=True)
+            # Only over what is known: a request that was held up on its way must not undo what another leader did.
+            applied = await self._server.apply(kind, _at(manifest, version), force=True)
             if unchanged(applied, manifest):
                 return applied
+            version = applied["metadata"].get("resourceVersion")
         except Invalid as error:
             log.info("repairing", kind=kind.kind, name=manifest["metadata"]["name"], reason=str(error))
-        metadata = manifest["metadata"]
         # A merge replaces lists as wholes; the empty entry makes nobody the owner of any field, so that applying
         # afterwards owns, and can later take back, all that it names.
         whole = {**manifest, "metadata": {**metadata, "managedFields": [{}]}}
-        await self._server.merge(kind, metadata["namespace"], metadata["name"], whole)
-        return await self._server.apply(kind, manifest, force=True)
+        merged = await self._server.merge(kind, metadata["namespace"], metadata["name"], _at(whole, version))
+        return await self._server.apply(kind, _at(manifest, merged["metadata"].get("resourceVersion")), force=True)
 
     async def _is_held(self, place: Place, kind: Kind, name: str) -> bool:
         """Whether somebody has the name: an object that is not watched, or one that no watch has shown yet."""
@@ -167,6 +171,7 @@ class Applier:
         except Gone:
             if add:
                 raise
+            self._seen.remove(UPLOAD_BUCKET, {**bucket, "metadata": metadata})
             return
         if "deletionTimestamp" in written["metadata"] and not written["metadata"].get("finalizers"):
             # That was the end of it, and the answer is of the version before: taken for news, it would be none, and
@@ -174,6 +179,13 @@ class Applier:
             self._seen.remove(UPLOAD_BUCKET, written)
         else:
             self._seen.put(UPLOAD_BUCKET, written)
+
+
+def _at(manifest: Manifest, version: str | None) -> Manifest:
+    """Bound to one version of the object."""
+    return (
+        manifest if version is None else {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
+    )
 
 
 def _refusal(child: ChildKey, error: Forbidden | Invalid | Failing) -> Hindered:

@@ -180,8 +180,6 @@ def _newer(body: Raw, version: str) -> bool:
 
 
 def _is_known(body: Raw, known: Raw) -> bool:
-    """Whether `body` is the state that is known, or an earlier one of the very same object."""
-    if body["metadata"].get("uid") != known["metadata"].get("uid"):
-        return False
+    """Whether `body` is the state that is known, or an earlier one: of the same object, or of one before it."""
     new, old = _version(body), _version(known)
     return new.isdecimal() and old.isdecimal() and int(new) <= int(old)

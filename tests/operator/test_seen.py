@@ -25,7 +25,9 @@ def test_an_older_state_changes_nothing_and_another_object_of_the_name_does() ->
     assert seen.put(CONFIG_MAP, labelled("a", 5)) == ("ns", "media")
     seen.put(CONFIG_MAP, labelled("a", 3))
     assert seen.children(("ns", "media"))["ConfigMap", "a"]["metadata"]["resourceVersion"] == "5"
-    seen.put(CONFIG_MAP, labelled("a", 2, uid="v"))
+    seen.put(CONFIG_MAP, labelled("a", 4, uid="one before"))
+    assert seen.children(("ns", "media"))["ConfigMap", "a"]["metadata"]["uid"] == "uid of a"
+    seen.put(CONFIG_MAP, labelled("a", 6, uid="v"))
     assert seen.children(("ns", "media"))["ConfigMap", "a"]["metadata"]["uid"] == "v"
     seen.remove(CONFIG_MAP, labelled("a", 9))
     assert ("ConfigMap", "a") in seen.children(("ns", "media"))
@@ -149,8 +151,8 @@ def test_the_echo_of_an_own_write_is_no_reason_to_look_again() -> None:
     watching.note(CONFIG_MAP, "MODIFIED", labelled("a", 4))
     assert told == []
     watching.note(CONFIG_MAP, "MODIFIED", labelled("a", 6))
-    watching.note(CONFIG_MAP, "MODIFIED", labelled("a", 2, uid="another of the name"))
-    watching.note(CONFIG_MAP, "DELETED", labelled("a", 7, uid="another of the name"))
+    watching.note(CONFIG_MAP, "MODIFIED", labelled("a", 7, uid="another of the name"))
+    watching.note(CONFIG_MAP, "DELETED", labelled("a", 8, uid="another of the name"))
     assert told == [("ns", "media")] * 3
 
 

@@ -185,27 +185,9 @@ class Home:
             return known
         assert (name, not everywhere) not in self.accounts, f"{name} has the rights of another kind of installation"
         rights.grant(self.plane, self.namespace, name, everywhere=everywhere)
-        return self.accounts.setdefault((name, everywhere), self._kubeconfig_of(name))
-
-    def admin(self, name: str) -> Path:
-        """The kubeconfig of a ServiceAccount that may do everything: for a test where the operator's rights are in the
-        way, and that says why.
-        """
-        self.plane.apply(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.namespace}},
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": f"{name}-{self.namespace}"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.namespace}],
-            },
-        )
-        return self._kubeconfig_of(name)
-
-    def _kubeconfig_of(self, account: str) -> Path:
-        token = self.plane.token(self.namespace, account, seconds=36_000)
-        return self.plane.kubeconfig_for(f"{account}-{self.namespace}", token)
+        token = self.plane.token(self.namespace, name, seconds=36_000)
+        path = self.plane.kubeconfig_for(f"{name}-{self.namespace}", token)
+        return self.accounts.setdefault((name, everywhere), path)
 
     def expect_forbidden(self, words: str) -> None:
         """Let the test go on though rights are missing, where the API server's words hold these."""

@@ -130,5 +130,5 @@ def test_what_a_black_hole_kept_changes_nothing_later(home: Home, relay: Relay) 
     home.looked(second, 3)
     assert intrusions(requests(home, mark)) == []
     # A write that came through would have been undone by now: nobody had to.
-    assert home.writes_of_all(quiet) == []
+    assert [event for event in home.writes_of_all(quiet) if event.status < 300] == []
     assert home.children() == before

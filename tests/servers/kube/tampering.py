@@ -1,7 +1,8 @@
 """A proxy between one client and the API server that passes everything on, but tampers with watches.
 
 Events are dropped, doubled and delayed past later ones, and streams are cut and their history lost, by a seeded random
-generator. Requests and answers stay as they are: whoever asks instead of listening learns the truth.
+generator; and what has come through can come once more when all is long over. Requests and answers stay as they are:
+whoever asks instead of listening learns the truth.
 """
 
 from __future__ import annotations
@@ -53,11 +54,14 @@ class Odds:
 
 @dataclass(slots=True, kw_only=True)
 class Stream:
-    """What becomes of the lines of one watch; pure. `late`: lines, and how many others still go out before them."""
+    """What becomes of the lines of one watch; pure. `past`: lines that have come through. `late`: lines that will, and
+    how many others go out before them.
+    """
 
     odds: Odds
     random: Random
     done: Counter[str]
+    past: list[bytes]
     late: list[tuple[int, bytes]] = field(default_factory=list)
 
     def pass_on(self, line: bytes) -> list[bytes]:
@@ -73,6 +77,8 @@ class Stream:
         self.done[choice] += 1
         if choice == "delay":
             self.late.append((self.random.randint(1, 8), line))
+        if choice in ("double", "pass"):
+            self.past.append(line)
         return [*{"drop": [], "delay": [], "double": [line, line]}.get(choice, [line]), *due]
 
     def is_cut(self) -> bool:
@@ -102,6 +108,8 @@ class TamperingProxy:
         self._shut: dict[str, float] = {}
         self._told: dict[str, dict[str, Any]] = {}
         self._watches: dict[str, web.Request] = {}
+        self._responses: dict[str, web.StreamResponse] = {}
+        self._past: dict[str, list[bytes]] = {}
         self.done: Counter[str] = Counter()
         self.url = ""
 
@@ -130,6 +138,16 @@ class TamperingProxy:
             _abort(self._watches[path])
 
         self._do(cut())
+
+    def repeat_the_past(self) -> None:
+        """Whatever has come through comes again, the last first, on the streams that are open now."""
+
+        async def repeat() -> None:
+            for path, lines in self._past.items():
+                self.done["repeated"] += len(lines)
+                await self._responses[path].write(b"".join(reversed(lines)))
+
+        self._do(repeat())
 
     # In the proxy's thread
 
@@ -179,9 +197,11 @@ class TamperingProxy:
             self.done[error["reason"]] += 1
             await response.write(json.dumps({"type": "ERROR", "object": error}).encode() + b"\n")
             return response
-        stream = Stream(odds=self._odds, random=Random(self._random.random()), done=self.done)
+        past = self._past.setdefault(request.path, [])
+        stream = Stream(odds=self._odds, random=Random(self._random.random()), done=self.done, past=past)
         self._streams.append(stream)
         self._watches[request.path] = request
+        self._responses[request.path] = response
         lines: asyncio.Queue[bytes] = asyncio.Queue(1000)
         reading = asyncio.create_task(_read(answer, lines))
         try:
