@@ -70,7 +70,8 @@ class Work:
     """Something to do for an operator. `first`: the spec before. `every`: from one crash to the next, in writes.
 
     `begin`: somebody asks for it. `help`: does what a cluster would that does not only pretend. `done`: whether it is,
-    by the UploadBucket. `leaves`: whether anything.
+    by the UploadBucket. `settled`: whether nothing is left to do, where the UploadBucket does not show it. `leaves`:
+    whether anything.
     """
 
     first: dict[str, Any] | None
@@ -78,6 +79,7 @@ class Work:
     begin: Callable[[Stage, str], None]
     help: Callable[[Home, str], None] = lambda home, name: None
     done: Callable[[Raw | None], bool]
+    settled: Callable[[Home, str], bool] = lambda home, name: True
     leaves: bool = True
 
 
@@ -106,6 +108,12 @@ def is_rotated(found: Raw | None) -> bool:
     keys = dig(found, "status", "uploadKeys", default={})
     rotated = keys.get("phase") == "Stable" and keys.get("lastRotation") is not None
     return told and rotated and is_ready(found)
+
+
+def is_cleared(home: Home, name: str) -> bool:
+    """The old key's Secret is deleted, which is the end of a rotation."""
+    annotations = home.get("deployment", f"{name}-putgate-api")["metadata"]["annotations"]
+    return "retired" not in json.loads(annotations[UPLOAD_KEYS])
 
 
 def delete(stage: Stage, name: str) -> None:
@@ -148,7 +156,7 @@ STORAGE = {**upload_bucket("", "")["spec"]["storage"], "management": "Create"}
 WORKS = {
     "made": Work(first=None, begin=lambda stage, name: stage.home.bucket(name, **ONE), done=is_ready),
     "changed": Work(first=ONE, begin=lambda stage, name: stage.home.bucket(name, **OTHER), done=is_ready),
-    "rotated": Work(first=ONE, every=2, begin=rotate, help=end_retiring, done=is_rotated),
+    "rotated": Work(first=ONE, every=2, begin=rotate, help=end_retiring, done=is_rotated, settled=is_cleared),
     "removed": Work(
         every=2,
         first={**ONE, "storage": STORAGE, "deletionPolicy": "Delete"},
@@ -221,6 +229,8 @@ class Stage:
             if begun:
                 await asyncio.to_thread(self.work.help, self.home, name)
             if not (self.work.done if begun else is_ready)(await self._found(name)):
+                return False
+            if begun and not await asyncio.to_thread(self.work.settled, self.home, name):
                 return False
         return True
 
