@@ -12,7 +12,7 @@ COMPILE := uv pip compile pyproject.toml --quiet --universal --generate-hashes -
 	--python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all kube-assets check format vectors bench lock install-dev install-test
+.PHONY: help dev test test-all kube-assets minio check format vectors bench lock install-dev install-test
 
 help: ## Show this.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,9 @@ test-all: install-test ## Run every test, the slow ones too, with PYTEST_ARGS.
 
 kube-assets: install-test ## Build the Kubernetes programs of the tests into ~/.cache/putgate (once; about ten minutes).
 	@$(BIN)/python -m tests.servers.kube.assets
+
+minio: install-test ## Build MinIO for the tests into ~/.cache/putgate (once; about five minutes).
+	@$(BIN)/python -m tests.servers.minio
 
 check: install-test ## Check format, lint, types and import contracts.
 	$(BIN)/ruff format --check .

@@ -9,6 +9,8 @@ import pytest
 
 pytest_plugins = [
     "tests.servers.seaweedfs",
+    "tests.servers.minio",
+    "tests.servers.ceph",
     "tests.servers.proxy",
     "tests.servers.api",
     "tests.servers.kube.control_plane",

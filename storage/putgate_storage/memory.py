@@ -22,6 +22,7 @@ from putgate_storage.memory_listing import page_of
 from putgate_storage.memory_requests import Received, RequestGate
 from putgate_storage.store import (
     Condition,
+    CopiedPart,
     Entry,
     FinishedPart,
     Head,
@@ -77,7 +78,8 @@ class AbortRule:
 
 
 class MemoryStore:
-    """One bucket. Implements the core, ListsUploads, ManagesBucket, ExpiresUploads and Probeable.
+    """One bucket. Implements the core, ListsUploads, CopiesParts, DeletesIfMatch, ManagesBucket, ExpiresUploads and
+    Probeable.
 
     `objects` and `rules` may be looked at and changed by a test; `limits` are usually made small there.
     """
@@ -157,6 +159,22 @@ class MemoryStore:
         del self._uploads[upload.upload_id]
         return True
 
+    async def copy_part(
+        self, upload: StoreUpload, number: int, source: str, *, span: tuple[int, int] | None, source_etag: str | None
+    ) -> CopiedPart:
+        found, taken = self._upload(upload), self.objects.get(source)
+        if found is None or taken is None:
+            missing = f"upload to {upload.key!r}" if found is None else f"object {source!r}"
+            raise Refused(f"there is no {missing}", code="NoSuchUpload" if found is None else "NoSuchKey")
+        if source_etag is not None and taken.etag != source_etag:
+            raise ConditionFailed(f"{source!r} is not as expected", code="PreconditionFailed")
+        first, last = span or (0, len(taken.body) - 1)
+        if span is not None and not 0 <= first <= last < len(taken.body):
+            raise Refused(f"{source!r} has no bytes {first} to {last}", code="InvalidRange")
+        self._take_part(found, number, taken.body[first : last + 1])
+        body = found.parts[number]
+        return CopiedPart(etag=_md5(body), sha256=PartHash.of(body))
+
     async def list_uploads(self, prefix: str) -> builtins.list[OpenUpload]:
         self._check_exists()
         found = [each for each in self._uploads.values() if each.upload.key.startswith(prefix)]
@@ -204,6 +222,11 @@ class MemoryStore:
     async def delete(self, key: str) -> None:
         self._check_exists()
         self.objects.pop(key, None)
+
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        self._check_exists()
+        self.check_condition(key, IfMatch(etag=etag))
+        del self.objects[key]
 
     async def list(
         self,
@@ -292,13 +315,10 @@ class MemoryStore:
 
     def take_part(self, received: Received) -> None:
         upload = StoreUpload(key=received.key, upload_id=received.query["uploadId"])
-        number = int(received.query["partNumber"])
         found = self._upload(upload)
         if found is None:
             raise Refused("there is no such upload", code="NoSuchUpload")
-        if not 1 <= number <= self._limits.max_parts:
-            raise Refused(f"there is no part {number}", code="InvalidArgument")
-        found.parts[number] = received.body
+        self._take_part(found, int(received.query["partNumber"]), received.body)
 
     def take_put(self, received: Received) -> None:
         headers = ObjectHeaders(
@@ -367,6 +387,11 @@ class MemoryStore:
         self._check_exists()
         found = self._uploads.get(upload.upload_id)
         return found if found is not None and found.upload == upload else None
+
+    def _take_part(self, found: _OpenUpload, number: int, body: bytes) -> None:
+        if not 1 <= number <= self._limits.max_parts:
+            raise Refused(f"there is no part {number}", code="InvalidArgument")
+        found.parts[number] = body
 
     def _finished(self, found: _OpenUpload, parts: Sequence[FinishedPart]) -> builtins.list[bytes]:
         key = found.upload.key

@@ -79,6 +79,14 @@ class StoredPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedPart:
+    """A part that the store copied by itself. `sha256`: None where the store does not say."""
+
+    etag: str
+    sha256: PartHash | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedPart:
     """A part as complete names it. `sha256`: sent along where the store accepts it."""
 
@@ -297,10 +305,28 @@ class ListsUploads(Protocol):
 
 @runtime_checkable
 class DeletesIfMatch(Protocol):
-    """The store removes an object only if its ETag is the expected one."""
+    """The store removes an object only if its ETag is the expected one. Some stores ignore the condition and delete
+    whatever is there, so nobody may call this before the probe has seen it hold.
+    """
 
     async def delete_if_match(self, key: str, etag: str) -> None:
         """Raises `ConditionFailed`; what is absent is `ConditionFailed` too."""
+        ...
+
+
+@runtime_checkable
+class CopiesParts(Protocol):
+    """The store fills a part of an upload from an object that it holds. Some answer success and keep something else,
+    or ignore `source_etag`: what was copied has to be compared, and the probe says whether copies can be right at all.
+    """
+
+    async def copy_part(
+        self, upload: StoreUpload, number: int, source: str, *, span: tuple[int, int] | None, source_etag: str | None
+    ) -> CopiedPart:
+        """Copy from the object under the key `source` of the same bucket. `span`: its first and last byte, inclusive;
+        None for the whole object. `source_etag`: only if it still has this one. Raises `ConditionFailed`, `Refused`
+        (no such source or upload, a span that is not within the source).
+        """
         ...
 
 

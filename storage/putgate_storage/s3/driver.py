@@ -7,6 +7,7 @@ URLs are signed with the store's time.
 
 from __future__ import annotations
 
+import base64
 import builtins
 import copy
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from aiobotocore.config import AioConfig
 
 from putgate_protocol.digests import PartHash
 from putgate_protocol.settings.api import S3
-from putgate_storage.errors import ConditionFailed, Refused
+from putgate_storage.errors import ConditionFailed, Refused, Transient, Unsupported
 from putgate_storage.s3.address import Address
 from putgate_storage.s3.bucket import Bucket
 from putgate_storage.s3.calls import Calls
@@ -31,6 +32,7 @@ from putgate_storage.s3.headers import (
     CONTENT_ENCODING,
     cache_control,
     condition_parameters,
+    if_match,
     unquoted,
 )
 from putgate_storage.s3.http import OneRequestSession, never_redirect
@@ -40,6 +42,7 @@ from putgate_storage.s3.sigv4 import Signer
 from putgate_storage.s3.trust import check_bundle
 from putgate_storage.store import (
     Condition,
+    CopiedPart,
     CredentialMark,
     Entry,
     FinishedPart,
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
         CompletedPartTypeDef,
         ListObjectsV2RequestTypeDef,
         PartTypeDef,
+        UploadPartCopyRequestTypeDef,
     )
 
 _CONNECT_TIMEOUT = 5.0
@@ -129,8 +133,8 @@ def _config(addressing: str) -> AioConfig:
 
 
 class S3Store:
-    """One bucket. Implements the core, ListsUploads, ListsVersions, ManagesBucket, ExpiresUploads, HasCredentials and
-    Probeable.
+    """One bucket. Implements the core, ListsUploads, CopiesParts, DeletesIfMatch, ListsVersions, ManagesBucket,
+    ExpiresUploads, HasCredentials and Probeable.
     """
 
     def __init__(
@@ -153,8 +157,11 @@ class S3Store:
         self._call = Calls(clock)
         location = settings.region if settings.provider == "AWS" and settings.region != "us-east-1" else None
         self._bucket = Bucket(client, self._call, settings.bucket, location)
-        self._presigner = Presigner(Signer(public, settings.region), credentials, clock)
-        self._presigner_of_age = partial(Presigner, Signer(dialled, settings.region), credentials, clock)
+        self._quoted = self._profile.quoted_if_match
+        self._presigner = Presigner(Signer(public, settings.region), credentials, clock, quoted=self._quoted)
+        self._presigner_of_age = partial(
+            Presigner, Signer(dialled, settings.region), credentials, clock, quoted=self._quoted
+        )
         self._part_page = _PART_PAGE
 
     @property
@@ -239,7 +246,7 @@ class S3Store:
                     Key=upload.key,
                     UploadId=upload.upload_id,
                     MultipartUpload={"Parts": [self._finished(part) for part in parts]},
-                    **condition_parameters(condition),
+                    **condition_parameters(condition, quoted=self._quoted),
                 ),
                 conditional=condition is not None,
             )
@@ -265,6 +272,27 @@ class S3Store:
         except Absent:
             return False
         return True
+
+    async def copy_part(
+        self, upload: StoreUpload, number: int, source: str, *, span: tuple[int, int] | None, source_etag: str | None
+    ) -> CopiedPart:
+        request: UploadPartCopyRequestTypeDef = {
+            "Bucket": self._name,
+            "Key": upload.key,
+            "UploadId": upload.upload_id,
+            "PartNumber": number,
+            "CopySource": {"Bucket": self._name, "Key": source},
+        }
+        if span is not None:
+            request["CopySourceRange"] = f"bytes={span[0]}-{span[1]}"
+        if source_etag is not None:
+            request["CopySourceIfMatch"] = f'"{source_etag}"'
+        call = self._client.upload_part_copy(**request)
+        answer = await self._call("UploadPartCopy", upload.key, call, conditional=source_etag is not None)
+        result = answer.get("CopyPartResult", {})
+        if not result.get("ETag"):
+            raise Transient(f"UploadPartCopy {upload.key!r}: success without an ETag", code="CopyUnclear")
+        return CopiedPart(etag=unquoted(result["ETag"]), sha256=_digest(result.get("ChecksumSHA256")))
 
     async def list_uploads(self, prefix: str) -> builtins.list[OpenUpload]:
         found: list[OpenUpload] = []
@@ -351,7 +379,7 @@ class S3Store:
                     ContentEncoding=CONTENT_ENCODING,
                     CacheControl=cache_control(headers),
                     Metadata=headers.metadata,
-                    **condition_parameters(condition),
+                    **condition_parameters(condition, quoted=self._quoted),
                 ),
                 conditional=condition is not None,
             )
@@ -366,6 +394,14 @@ class S3Store:
             await self._call("DeleteObject", key, self._client.delete_object(Bucket=self._name, Key=key))
         except Absent:
             return
+
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        condition = if_match(etag, quoted=self._quoted)
+        call = self._client.delete_object(Bucket=self._name, Key=key, IfMatch=condition)
+        try:
+            await self._call("DeleteObject", key, call, conditional=True)
+        except Absent as absent:
+            raise ConditionFailed(str(absent), code=absent.code) from absent
 
     async def list(
         self,
@@ -383,11 +419,17 @@ class S3Store:
             options["StartAfter"] = start_after
         if token:
             options["ContinuationToken"] = token
-        answer = await self._call(
-            "ListObjectsV2",
-            prefix,
-            self._client.list_objects_v2(**options),
-        )
+        try:
+            answer = await self._call(
+                "ListObjectsV2",
+                prefix,
+                self._client.list_objects_v2(**options),
+            )
+        except Unsupported as unsupported:
+            if token is None:
+                raise
+            # MinIO's answer to a token that it has not given.
+            raise Refused(str(unsupported), code=unsupported.code) from unsupported
         following = answer.get("NextContinuationToken")
         if answer.get("IsTruncated") and not following:
             raise endless("ListObjectsV2")
@@ -460,6 +502,14 @@ def _keep_latest(found: dict[int, PartTypeDef], part: PartTypeDef) -> None:
     other = found.get(part["PartNumber"])
     if other is None or part["LastModified"] >= other["LastModified"]:
         found[part["PartNumber"]] = part
+
+
+def _digest(text: str | None) -> PartHash | None:
+    """What a store says of a part's SHA-256; None where it is no such digest."""
+    try:
+        return None if text is None else PartHash(base64.b64decode(text, validate=True))
+    except ValueError:
+        return None
 
 
 def _stored_part(part: PartTypeDef) -> StoredPart:

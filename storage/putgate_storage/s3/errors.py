@@ -39,7 +39,9 @@ _ABSENT: Mapping[str, frozenset[str]] = {
     "GetObject": frozenset({"NoSuchKey"}),
     "DeleteObject": frozenset({"NoSuchKey"}),
     "PutObject": frozenset({"NoSuchKey"}),
-    "ListParts": frozenset({"NoSuchUpload"}),
+    # Ceph 16 says NoSuchKey of an upload that was completed.
+    "ListParts": frozenset({"NoSuchUpload", "NoSuchKey"}),
+    "UploadPartCopy": frozenset({"NoSuchUpload", "NoSuchKey"}),
     "AbortMultipartUpload": frozenset({"NoSuchUpload"}),
     "CompleteMultipartUpload": frozenset({"NoSuchUpload", "NoSuchKey"}),
     "GetBucketLifecycleConfiguration": frozenset({"NoSuchLifecycleConfiguration"}),

@@ -24,30 +24,35 @@ def cache_control(headers: ObjectHeaders) -> str:
     return headers.cache_control or _CACHE_CONTROL
 
 
-def condition_parameters(condition: Condition | None) -> ConditionParameters:
-    """As botocore's methods take a precondition."""
+def if_match(etag: str, *, quoted: bool) -> str:
+    """HTTP wants an ETag in quotes; `quoted`: False for a store that compares them too, and never finds a match."""
+    return f'"{etag}"' if quoted else etag
+
+
+def condition_parameters(condition: Condition | None, *, quoted: bool = True) -> ConditionParameters:
+    """As botocore's methods take a precondition. `quoted`: see `if_match`."""
     match condition:
         case IfAbsent():
             return {"IfNoneMatch": "*"}
         case IfMatch(etag=etag):
-            return {"IfMatch": f'"{etag}"'}
+            return {"IfMatch": if_match(etag, quoted=quoted)}
         case None:
             return {}
 
 
-def condition_headers(condition: Condition | None) -> dict[str, str]:
-    """As HTTP says a precondition."""
+def condition_headers(condition: Condition | None, *, quoted: bool = True) -> dict[str, str]:
+    """As HTTP says a precondition. `quoted`: see `if_match`."""
     match condition:
         case IfAbsent():
             return {"if-none-match": "*"}
         case IfMatch(etag=etag):
-            return {"if-match": f'"{etag}"'}
+            return {"if-match": if_match(etag, quoted=quoted)}
         case None:
             return {}
 
 
-def put_headers(put: PutToSign) -> dict[str, str]:
-    """Every header that a PutObject may store or depend on, so that all of them are signed."""
+def put_headers(put: PutToSign, *, quoted: bool = True) -> dict[str, str]:
+    """Every header that a PutObject may store or depend on, so that all of them are signed. `quoted`: as `if_match`."""
     headers = {
         "content-length": str(put.length),
         "content-type": put.headers.content_type,
@@ -58,7 +63,7 @@ def put_headers(put: PutToSign) -> dict[str, str]:
     if put.md5 is not None:
         headers["content-md5"] = base64.b64encode(put.md5).decode("ascii")
     headers |= {f"x-amz-meta-{name}": value for name, value in put.headers.metadata.items()}
-    return headers | condition_headers(put.condition)
+    return headers | condition_headers(put.condition, quoted=quoted)
 
 
 def unquoted(etag: str) -> str:

@@ -14,21 +14,28 @@ from putgate_storage.store import PartToSign, PutToSign, SignedRequest, StoreUpl
 
 
 class Presigner:
-    """For one address. `age`: signs as if so long ago, for the probe."""
+    """For one address. `age`: signs as if so long ago, for the probe. `quoted`: how an ETag is given in `If-Match`."""
 
     def __init__(
-        self, signer: Signer, credentials: CredentialSource, clock: StoreClock, *, age: timedelta = timedelta(0)
+        self,
+        signer: Signer,
+        credentials: CredentialSource,
+        clock: StoreClock,
+        *,
+        age: timedelta = timedelta(0),
+        quoted: bool = True,
     ) -> None:
         self._signer = signer
         self._credentials = credentials
         self._clock = clock
         self._age = age
+        self._quoted = quoted
 
     async def parts(self, upload: StoreUpload, parts: Sequence[PartToSign], life: timedelta) -> list[SignedRequest]:
         return self._signer.sign_parts(upload.key, upload.upload_id, parts, await self._terms(life))
 
     async def put(self, put: PutToSign, life: timedelta) -> SignedRequest:
-        return self._signer.sign("PUT", put.key, await self._terms(life), headers=put_headers(put))
+        return self._signer.sign("PUT", put.key, await self._terms(life), headers=put_headers(put, quoted=self._quoted))
 
     async def get(self, key: str, life: timedelta, overrides: Mapping[str, str | None]) -> SignedRequest:
         query = {name: value for name, value in overrides.items() if value is not None}

@@ -16,6 +16,8 @@ from typing import Protocol, TypeVar, cast
 
 from putgate_storage.store import (
     Condition,
+    CopiedPart,
+    CopiesParts,
     CredentialMark,
     DeletesIfMatch,
     ExpiresUploads,
@@ -175,6 +177,17 @@ class _DeletesIfMatch(_Core):
         return await self._around(_once("delete_if_match"), lambda: inner.delete_if_match(key, etag))
 
 
+class _CopiesParts(_Core):
+    async def copy_part(
+        self, upload: StoreUpload, number: int, source: str, *, span: tuple[int, int] | None, source_etag: str | None
+    ) -> CopiedPart:
+        inner = cast("CopiesParts", self._inner)
+        return await self._around(
+            _again("copy_part"),
+            lambda: inner.copy_part(upload, number, source, span=span, source_etag=source_etag),
+        )
+
+
 class _Manages(_Core):
     async def bucket_exists(self) -> bool:
         inner = cast("ManagesBucket", self._inner)
@@ -221,6 +234,7 @@ class _Probeable(_Core):
 _MIXINS: dict[type, type] = {
     ListsUploads: _Lists,
     DeletesIfMatch: _DeletesIfMatch,
+    CopiesParts: _CopiesParts,
     ManagesBucket: _Manages,
     ListsVersions: _ListsVersions,
     HasCredentials: _HasCredentials,

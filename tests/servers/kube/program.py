@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 STOP_DEADLINE = 20.0
 
 
 class Program:
-    """`command`: always the same, so a second start finds what the first one left."""
+    """`command`: always the same, so a second start finds what the first one left. `environment`: beside ours."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.name = Path(command[0]).name
         self.log = log
         self._command = command
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -32,6 +35,7 @@ class Program:
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
+                env=self._environment,
                 start_new_session=True,
             )
 
