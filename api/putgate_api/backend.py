@@ -20,6 +20,8 @@ from putgate_api.housekeeping.tally import Tally
 from putgate_api.metrics import Metrics
 from putgate_api.prepare.probing import Grants
 from putgate_api.prepare.steps import Means, Prepared
+from putgate_api.records.copies import CopyRecords
+from putgate_api.records.index import IndexRecords
 from putgate_api.records.keys import RecordKeys
 from putgate_api.records.parts import PartRecords
 from putgate_api.records.sessions import Locks, Sessions
@@ -142,6 +144,7 @@ def bucket(
             conditional_put=grants.conditional_put,
             conditional_complete=grants.conditional_complete,
             complete_takes_sha256=grants.complete_sha256,
+            part_copy=grants.part_copy,
         ),
         limits=Limits(
             max_object_size=upload.max_object_size,
@@ -151,10 +154,13 @@ def bucket(
             abandon_after=timedelta(days=settings.storage.abort_incomplete_after_days),
             allowed_content_types=tuple(kind.lower() for kind in upload.allowed_content_types),
             instant_min_size=settings.instant_upload.min_size,
+            instant_scope=settings.instant_upload.scope,
         ),
         sealer=sealer,
         sessions=Sessions(store, keys, conditional=grants.conditional_put, locks=locks),
         parts=PartRecords(store, keys),
+        copies=CopyRecords(store, keys),
+        index=IndexRecords(store, keys),
         public_url=public_url.rstrip("/"),
         closed=prepared.closed,
     )

@@ -28,7 +28,7 @@ from putgate.token_file import TokenFile
 from putgate_protocol.messages.abort import AbortAnswer, AbortRequest
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.batch import BatchAnswer
-from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest
+from putgate_protocol.messages.complete import CompleteAnswer, CompleteOutcome, CompleteRequest, Copying
 from putgate_protocol.messages.files import (
     HEADER_FILE_HASH,
     HEADER_PART_SIZE,
@@ -48,7 +48,11 @@ log = logging.getLogger("putgate")
 Token = str | Callable[[], str] | None
 Model = TypeVar("Model", bound=BaseModel)
 
-_INITIATED: TypeAdapter[Exists | Upload] = TypeAdapter(InitiateAnswer)
+Initiated = Exists | Upload | Copying
+Completed = CompleteAnswer | Copying
+
+_INITIATED: TypeAdapter[Initiated] = TypeAdapter(InitiateAnswer)
+_COMPLETED: TypeAdapter[Completed] = TypeAdapter(CompleteOutcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,7 @@ class Wire:
         """The API said that our part size is not its own."""
         self._limit = None
 
-    async def initiate(self, request: InitiateRequest) -> Exists | Upload:
+    async def initiate(self, request: InitiateRequest) -> Initiated:
         answer = await self._post("initiate_multipart_upload", request)
         return _initiated(answer.body)
 
@@ -100,22 +104,22 @@ class Wire:
     async def status(self, upload_id: str) -> StatusAnswer:
         return _read(StatusAnswer, (await self._post("upload_status", StatusRequest(upload_id=upload_id))).body)
 
-    async def complete(self, upload_id: str) -> CompleteAnswer:
+    async def complete(self, upload_id: str) -> Completed:
         request = CompleteRequest(upload_id=upload_id)
-        return _read(CompleteAnswer, (await self._post("complete_multipart_upload", request)).body)
+        return _completed((await self._post("complete_multipart_upload", request)).body)
 
     async def abort(self, upload_id: str) -> AbortAnswer:
         return _read(AbortAnswer, (await self._post("abort_multipart_upload", AbortRequest(upload_id=upload_id))).body)
 
-    async def batch_initiate(self, requests: Sequence[bytes]) -> list[Exists | Upload | Problem]:
+    async def batch_initiate(self, requests: Sequence[bytes]) -> list[Initiated | Problem]:
         """Many initiates, each request given as its JSON; answers in the same order."""
         results = await self._batch(b"initiate", requests)
         return [result if isinstance(result, Problem) else _initiated(result) for result in results]
 
-    async def batch_complete(self, upload_ids: Sequence[str]) -> list[CompleteAnswer | Problem]:
+    async def batch_complete(self, upload_ids: Sequence[str]) -> list[Completed | Problem]:
         requests = [CompleteRequest(upload_id=upload_id).model_dump_json().encode() for upload_id in upload_ids]
         results = await self._batch(b"complete", requests)
-        return [result if isinstance(result, Problem) else _valid(CompleteAnswer, result) for result in results]
+        return [result if isinstance(result, Problem) else _completed(result) for result in results]
 
     async def stat(self, name: Name) -> Stat:
         """Raises `NotFound`."""
@@ -284,11 +288,18 @@ def _valid(model: type[Model], body: object) -> Model:
         raise _unreadable(model.__name__, error) from None
 
 
-def _initiated(body: object) -> Exists | Upload:
+def _initiated(body: object) -> Initiated:
     try:
         return _INITIATED.validate_json(body) if isinstance(body, bytes) else _INITIATED.validate_python(body)
     except ValidationError as error:
         raise _unreadable("InitiateAnswer", error) from None
+
+
+def _completed(body: object) -> Completed:
+    try:
+        return _COMPLETED.validate_json(body) if isinstance(body, bytes) else _COMPLETED.validate_python(body)
+    except ValidationError as error:
+        raise _unreadable("CompleteAnswer", error) from None
 
 
 def _unreadable(what: str, error: ValidationError) -> AnswerUnreadable:

@@ -27,6 +27,11 @@ Point = Literal["before", "after"]
 DATA = b"a file of more than one part, and a bit"
 
 
+def content(name: str) -> bytes:
+    """Of a file that no other has the bytes of."""
+    return DATA + name.encode()
+
+
 class Killed(BaseException):
     """The process is gone: nothing may catch this and go on."""
 
@@ -77,10 +82,10 @@ async def killed(work: Coroutine[Any, Any, object]) -> None:
     raise AssertionError("it was to be killed, and came to its end")
 
 
-async def opened(served: Bucket, store: MemoryStore, name: str) -> Upload:
+async def opened(served: Bucket, store: MemoryStore, name: str, data: bytes = DATA) -> Upload:
     """An upload begun, or gone on with, with all parts in the store."""
-    answer = await begin(served, name, DATA)
-    assert set(await put_parts(store, answer, DATA)) <= {200}
+    answer = await begin(served, name, data)
+    assert set(await put_parts(store, answer, data)) <= {200}
     return answer
 
 
@@ -91,14 +96,19 @@ async def leave_everything(store: MemoryStore) -> None:
     def dies(when: Point, operation: str) -> Bucket:
         return dying(store, 1, when, lambda name: name == operation)
 
-    await opened(served, store, "open")
-    await killed(begin(dies("before", "create_upload"), "never-opened", DATA))
-    await killed(begin(dies("after", "create_upload"), "unnamed-upload", DATA))
-    await killed(begin(dies("after", "put_small"), "lone-parts", DATA))
-    await finish(served, await opened(served, store, "done"))
-    await killed(finish(dies("after", "complete"), await opened(served, store, "published")))
-    await killed(finish(dies("before", "complete"), await opened(served, store, "unpublished")))
-    given_up = AbortRequest(upload_id=(await opened(served, store, "aborting")).upload_id)
+    async def whole(name: str) -> Upload:
+        return await opened(served, store, name, content(name))
+
+    await whole("open")
+    await killed(begin(dies("before", "create_upload"), "never-opened", content("never-opened")))
+    await killed(begin(dies("after", "create_upload"), "unnamed-upload", content("unnamed-upload")))
+    await killed(begin(dies("after", "put_small"), "lone-parts", content("lone-parts")))
+    await finish(served, await whole("done"))
+    await killed(begin(dies("after", "create_upload"), "copying", content("done")))
+    await store.put_small(f"{PREFIX}.putgate/v1/sessions/{'0' * 64}/{'0' * 16}-{'0' * 40}.copies", b"{}")
+    await killed(finish(dies("after", "complete"), await whole("published")))
+    await killed(finish(dies("before", "complete"), await whole("unpublished")))
+    given_up = AbortRequest(upload_id=(await whole("aborting")).upload_id)
     await killed(abort(dies("before", "abort"), caller(), given_up))
     await store.create_upload(f"{PREFIX}stray", ObjectHeaders(metadata={"putgate-upload": "0" * 32}))
     await store.put_small(f"{PREFIX}{FOLDER}run/put-1", b"x")
@@ -107,8 +117,8 @@ async def leave_everything(store: MemoryStore) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is in the store: files, sessions with their states, Putgate's other objects (part hashes by the name that
-    their session is for), open uploads by key.
+    """What is in the store: files, sessions with their states, Putgate's other objects but the index (part hashes by
+    the name that their session is for), open uploads by key.
     """
 
     files: frozenset[str]
@@ -118,10 +128,15 @@ class Seen:
 
 
 async def seen(store: MemoryStore) -> Seen:
-    files = [key for key in store.objects if "/.putgate/" not in key]
-    records = {key: json.loads(store.objects[key].body) for key in store.objects if key.endswith(".json")}
-    names = {key.removesuffix(".json") + ".parts": each["key"] + ".parts" for key, each in records.items()}
-    others = store.objects.keys() - files - records.keys()
+    keys = [key for key in store.objects if "/.putgate/v1/index/" not in key]
+    files = [key for key in keys if "/.putgate/" not in key]
+    records = {key: json.loads(store.objects[key].body) for key in keys if key.endswith(".json")}
+    names = {
+        f"{key.removesuffix('.json')}.{kind}": f"{each['key']}.{kind}"
+        for key, each in records.items()
+        for kind in ("parts", "copies")
+    }
+    others = set(keys) - set(files) - records.keys()
     return Seen(
         files=frozenset(key.removeprefix(PREFIX) for key in files),
         sessions=frozenset((each["key"].removeprefix(PREFIX), each["state"]) for each in records.values()),

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from putgate_api.auth.caller import VERBS, Caller, Rule, owner_id
 from putgate_api.records.bucket import BucketFacts
+from putgate_api.records.copies import CopyRecords
+from putgate_api.records.index import IndexRecords
 from putgate_api.records.keys import RecordKeys
 from putgate_api.records.parts import PartRecords
 from putgate_api.records.sessions import Sessions
@@ -51,10 +53,16 @@ def memory_store(clock: Clock) -> MemoryStore:
     return MemoryStore(limits=StoreLimits(min_part_size=1), clock=clock)
 
 
-def bucket(store: Store, **abilities: bool) -> Bucket:
+def bucket(store: Store, *, scope: Literal["Owner", "Bucket", "Disabled"] = "Owner", **abilities: bool) -> Bucket:
     keys = RecordKeys(PREFIX)
     secret = UploadKeys(signing="k", accepted={"k": b"k" * 32})
-    can = {"commit_by_put": True, "conditional_put": True, "conditional_complete": True, "complete_takes_sha256": True}
+    can = {
+        "commit_by_put": True,
+        "conditional_put": True,
+        "conditional_complete": True,
+        "complete_takes_sha256": True,
+        "part_copy": True,
+    }
     return Bucket(
         store=store,
         prefix=PREFIX,
@@ -68,10 +76,13 @@ def bucket(store: Store, **abilities: bool) -> Bucket:
             abandon_after=timedelta(days=7),
             allowed_content_types=(),
             instant_min_size=1,
+            instant_scope=scope,
         ),
         sealer=Sealer(lambda: secret),
         sessions=Sessions(store, keys, conditional=(can | abilities)["conditional_put"]),
         parts=PartRecords(store, keys),
+        copies=CopyRecords(store, keys),
+        index=IndexRecords(store, keys),
         public_url="http://api.test",
     )
 

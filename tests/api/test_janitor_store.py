@@ -188,14 +188,14 @@ async def test_two_at_work_beside_uploads_lose_nothing(
     before = store_bucket(retrying(store), prefix)
     client = Calls(http, "", None)
     for at in range(20):
-        await _begun(before, f"left-{at}", b"left")
+        await _begun(before, f"left-{at}", f"left-{at}".encode())
         await store.create_upload(f"{prefix}stray-{at}", ObjectHeaders())
         await store.put_small(f"{prefix}.putgate/v1/probe/{at}", b"x")
     # From here on it is eight days later for all: for clients and API as well.
     now = store_bucket(retrying(Later(store, timedelta(days=8), ages=False)), prefix)
     ended = asyncio.Event()
     contents = {f"live-{at:02}": os.urandom(1000 + at) for at in range(40)}
-    contents |= {f"left-{at}": b"left" for at in range(0, 20, 4)}
+    contents |= {f"left-{at}": f"left-{at}".encode() for at in range(0, 20, 4)}
 
     async def clean() -> Tally:
         tally = Tally()

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from putgate_protocol.messages.abort import AbortRequest
 from putgate_protocol.messages.base import MAX_PARTS_LISTED, MAX_SIZE, File, Message, SignedPart
 from putgate_protocol.messages.batch import MAX_ITEMS, BatchRequest
-from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest
+from putgate_protocol.messages.complete import CompleteAnswer, CompleteOutcome, CompleteRequest, Copying
 from putgate_protocol.messages.files import ListAnswer
 from putgate_protocol.messages.initiate import Exists, InitiateAnswer, InitiateRequest, Upload
 from putgate_protocol.messages.part_limit import PartLimitAnswer
@@ -157,7 +157,7 @@ def signed_part() -> SignedPart:
 
 
 def test_answers_come_back_as_they_were_sent() -> None:
-    answers: list[Exists | Upload] = [
+    answers: list[Exists | Upload | Copying] = [
         Exists(file=File(name="a", size=1, file_hash=HASH, version="v")),
         Upload(
             upload_id="u",
@@ -168,8 +168,9 @@ def test_answers_come_back_as_they_were_sent() -> None:
             uploaded=[],
             next_part_number=2,
         ),
+        Copying(upload_id="u", retry_after=0.2),
     ]
-    adapter: TypeAdapter[Exists | Upload] = TypeAdapter(InitiateAnswer)
+    adapter: TypeAdapter[Exists | Upload | Copying] = TypeAdapter(InitiateAnswer)
     for answer in answers:
         wire = answer.to_wire()
         again = adapter.validate_python(wire)
@@ -177,10 +178,19 @@ def test_answers_come_back_as_they_were_sent() -> None:
         assert again.to_wire() == wire
 
 
+def test_a_complete_has_an_end_or_copies() -> None:
+    adapter: TypeAdapter[CompleteAnswer | Copying] = TypeAdapter(CompleteOutcome)
+    for answer in (CompleteAnswer(status="superseded"), Copying(upload_id="u", retry_after=1)):
+        assert adapter.validate_python(answer.to_wire()) == answer
+    for bad in ({"retry_after": -1}, {"retry_after": "1"}, {"upload_id": ""}):
+        with pytest.raises(ValidationError):
+            adapter.validate_python({"status": "copying", "upload_id": "u", "retry_after": 1} | bad)
+
+
 def test_an_answer_of_another_kind_is_refused() -> None:
-    adapter: TypeAdapter[Exists | Upload] = TypeAdapter(InitiateAnswer)
+    adapter: TypeAdapter[Exists | Upload | Copying] = TypeAdapter(InitiateAnswer)
     with pytest.raises(ValidationError):
-        adapter.validate_python({"status": "copying", "upload_id": "u", "retry_after": 1})
+        adapter.validate_python({"status": "no such", "upload_id": "u", "retry_after": 1})
     with pytest.raises(ValidationError):
         CompleteAnswer.model_validate({"status": "done"})
 

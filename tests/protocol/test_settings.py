@@ -53,6 +53,13 @@ def test_a_short_file_is_enough() -> None:
     assert read_daemon().folders[0].settle == timedelta(seconds=2)
 
 
+@pytest.mark.parametrize("scope", ["Owner", "Bucket", "Disabled"])
+def test_whose_content_is_found_has_three_answers(scope: str) -> None:
+    assert read_api().instant_upload.scope == "Owner"
+    assert read_api(API + f"instant_upload: {{scope: {scope}}}").instant_upload.scope == scope
+    assert "instant_upload.scope" in lines(API + f"instant_upload: {{scope: {scope.lower()}}}")[0]
+
+
 def test_the_environment_wins_and_is_nested() -> None:
     settings = read_api(
         PUTGATE_API_STORAGE__S3__BUCKET="other",

@@ -13,6 +13,8 @@ from putgate_api.housekeeping.pace import paced
 from putgate_api.housekeeping.records import Memory, SessionFolder
 from putgate_api.housekeeping.strays import clear_probe, drop_strays
 from putgate_api.housekeeping.tally import Tally
+from putgate_api.records.copies import CopyRecords
+from putgate_api.records.index import IndexRecords
 from putgate_api.records.keys import RecordKeys
 from putgate_api.records.parts import PartRecords
 from putgate_api.uploads.bucket import Bucket
@@ -74,9 +76,12 @@ class Janitor:
 def _slowly(bucket: Bucket, calls_per_second: float) -> Bucket:
     """The same bucket, with its locks, but a store that is called at this rate."""
     store = paced(bucket.store, calls_per_second)
+    keys = RecordKeys(bucket.prefix)
     return replace(
         bucket,
         store=store,
         sessions=bucket.sessions.through(store),
-        parts=PartRecords(store, RecordKeys(bucket.prefix)),
+        parts=PartRecords(store, keys),
+        copies=CopyRecords(store, keys),
+        index=IndexRecords(store, keys),
     )

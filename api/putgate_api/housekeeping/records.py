@@ -1,4 +1,4 @@
-"""The folder of session records, walked: which are due, and which part hashes belong to none."""
+"""The folder of session records, walked: which are due, and which part hashes and lists of copies belong to none."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class SessionFolder:
                 last_record = f"{owner}/{stem}"
                 if not self._is_early(entry):
                     await self._tally.attempt(entry.key, self._session(entry, owner, stem))
-            elif kind == "parts" and f"{owner}/{stem}" != last_record:
+            elif kind == "copies" or (kind == "parts" and f"{owner}/{stem}" != last_record):
+                # What is copied is listed before its session's record, so only a look tells.
                 await self._tally.attempt(entry.key, self._lone_parts(entry, owner, stem))
 
     def _is_early(self, entry: Entry) -> bool:

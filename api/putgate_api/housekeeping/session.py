@@ -97,7 +97,8 @@ async def _forget(bucket: Bucket, kept: Kept) -> What | None:
 
 async def _remove(bucket: Bucket, held: Kept) -> bool:
     """Remove the records that we hold. A hold of `creating` is short, so it is won again before each removal."""
-    for remove in (bucket.parts.remove, bucket.sessions.remove):
+    copies = (bucket.copies.remove,) if held.session.copying else ()
+    for remove in (bucket.parts.remove, *copies, bucket.sessions.remove):
         renewed = await bucket.sessions.move(held)
         if renewed is None:
             return False

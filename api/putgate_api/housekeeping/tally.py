@@ -34,7 +34,7 @@ _WORDS: dict[What, str] = {
     "unopened_sessions": "expired sessions that never got an upload, removed",
     "done_sessions": "records of uploads that ended long ago, removed",
     "finished_uploads": "uploads found published by a process that died, noted as done",
-    "lone_parts": "part hashes without a session, removed",
+    "lone_parts": "part hashes and lists of copies without a session, removed",
     "stray_uploads": "old uploads that no session knows, removed",
     "probe_objects": "left-over objects of a probe, removed",
     "probe_uploads": "left-over uploads of a probe, removed",

@@ -31,6 +31,7 @@ class Grants:
     conditional_put: bool
     conditional_complete: bool
     complete_sha256: bool
+    part_copy: bool
 
     @classmethod
     def of(cls, report: ProbeReport) -> Grants:
@@ -40,6 +41,7 @@ class Grants:
             conditional_put=report.conditional_put_absent and report.conditional_put_match,
             conditional_complete=report.conditional_complete,
             complete_sha256=report.complete_sha256,
+            part_copy=report.part_copy,
         )
 
     def lost_since(self, before: Grants) -> bool:

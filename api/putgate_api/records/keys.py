@@ -34,8 +34,15 @@ class RecordKeys:
     def sessions(self) -> str:
         return f"{self.root}sessions/"
 
+    def index(self, scope: str, file_hash: str) -> str:
+        """`scope`: an owner's id, or `bucket`."""
+        return f"{self.root}index/{scope}/{file_hash[:2]}/{file_hash}.json"
+
     def session(self, owner: str, session_id: str) -> str:
         return f"{self.sessions}{owner}/{session_id}.json"
 
     def parts(self, owner: str, session_id: str) -> str:
         return f"{self.sessions}{owner}/{session_id}.parts"
+
+    def copies(self, owner: str, session_id: str) -> str:
+        return f"{self.sessions}{owner}/{session_id}.copies"

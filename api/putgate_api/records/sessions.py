@@ -51,7 +51,9 @@ a live creator loses nothing, since only one of the two can move the record on, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """`holder`: who moves it on, empty when released. `version`: the published object's ETag, once done."""
+    """`holder`: who moves it on, empty when released. `version`: the published object's ETag, once done. `copying`:
+    some parts are copied inside the store, and what it holds of them counts only as the `.copies` record says.
+    """
 
     id: str
     owner: str
@@ -66,6 +68,7 @@ class Session:
     store_upload_id: str | None = None
     holder: str = ""
     version: str | None = None
+    copying: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +238,7 @@ def _to_json(session: Session) -> dict[str, object]:
         "store_upload_id": session.store_upload_id,
         "holder": session.holder,
         "version": session.version,
+        "copying": session.copying,
     }
 
 

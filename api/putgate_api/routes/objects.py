@@ -24,7 +24,7 @@ from putgate_api.uploads.status import status
 from putgate_protocol.messages.abort import AbortRequest
 from putgate_protocol.messages.base import MAX_SIZE, Message
 from putgate_protocol.messages.batch import BatchAnswer, BatchRequest, BatchResult
-from putgate_protocol.messages.complete import CompleteRequest
+from putgate_protocol.messages.complete import CompleteRequest, Copying
 from putgate_protocol.messages.initiate import Exists, InitiateRequest, Upload
 from putgate_protocol.messages.sign import SignRequest
 from putgate_protocol.messages.status import StatusRequest
@@ -103,6 +103,8 @@ def _count(metrics: Metrics, size: object, outcome: Outcome) -> None:
             label = "put"
         case Upload():
             label = "resumed" if outcome.uploaded else "multipart"
+        case Copying():
+            label = "copying"
         case _:
             label = as_problem(outcome).code if isinstance(outcome, Exception) else "unknown"
     metrics.initiated(label, size if isinstance(size, int) and 0 <= size <= MAX_SIZE else 0)

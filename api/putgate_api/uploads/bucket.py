@@ -6,11 +6,14 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 from urllib.parse import quote
 
 from putgate_api.auth.access import may
 from putgate_api.auth.caller import Caller
 from putgate_api.records.bucket import BucketFacts
+from putgate_api.records.copies import CopyRecords
+from putgate_api.records.index import BUCKET, IndexRecords
 from putgate_api.records.parts import PartRecords
 from putgate_api.records.sessions import Sessions
 from putgate_api.upload_id import Sealer
@@ -37,6 +40,7 @@ class Abilities:
     conditional_put: bool
     conditional_complete: bool
     complete_takes_sha256: bool
+    part_copy: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class Limits:
     abandon_after: timedelta
     allowed_content_types: tuple[str, ...]
     instant_min_size: int
+    instant_scope: Literal["Owner", "Bucket", "Disabled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,8 @@ class Bucket:
     sealer: Sealer
     sessions: Sessions
     parts: PartRecords
+    copies: CopyRecords
+    index: IndexRecords
     public_url: str
     closed: str | None = None
     random_hex: Callable[[int], str] = secrets.token_hex
@@ -81,6 +88,17 @@ class Bucket:
     def put_max_size(self) -> int:
         return min(MAX_PUT_SIZE, self.facts.part_size) if self.abilities.commit_by_put else 0
 
+    @property
+    def instant_min_size(self) -> int:
+        """From this size on, content is registered and found again; larger than any file where it never is."""
+        if self.limits.instant_scope == "Disabled" or not self.abilities.part_copy:
+            return self.limits.max_object_size + 1
+        return self.limits.instant_min_size
+
+    def index_scope(self, owner: str) -> str:
+        """Where content of `owner` is registered."""
+        return BUCKET if self.limits.instant_scope == "Bucket" else owner
+
     def part_limit(self) -> PartLimitAnswer:
         return PartLimitAnswer(
             hash_algorithm=self.facts.hash_algorithm,
@@ -89,7 +107,7 @@ class Bucket:
             max_object_size=self.limits.max_object_size,
             max_signed_parts=MAX_SIGNED_PARTS,
             put_max_size=self.put_max_size,
-            instant_min_size=self.limits.instant_min_size,
+            instant_min_size=self.instant_min_size,
             requires_md5=False,
         )
 

@@ -19,12 +19,15 @@ from putgate_api.auth.caller import Caller
 from putgate_api.records.sessions import Kept
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
-from putgate_api.uploads.ending import drop_session
+from putgate_api.uploads.copying import RETRY_AFTER, CopyFailed, Filling, copy_some, outstanding
+from putgate_api.uploads.ending import drop_session, drop_upload
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
 from putgate_api.uploads.orphans import busy
-from putgate_api.uploads.session import held_parts, store_upload
+from putgate_api.uploads.registering import register
+from putgate_api.uploads.session import extend, held_parts, store_upload
 from putgate_protocol.digests import PartHash
-from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest
+from putgate_protocol.messages.base import HeldPart
+from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest, Copying
 from putgate_protocol.problems import Problem, problem
 from putgate_storage.errors import ConditionFailed, Refused, StoreError, Transient
 from putgate_storage.store import Condition, FinishedPart, Head, IfAbsent, IfMatch, StoredPart
@@ -52,7 +55,18 @@ class Published:
     content: Content | None
 
 
-async def complete(bucket: Bucket, caller: Caller, request: CompleteRequest) -> CompleteAnswer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What the store holds of an upload, checked against its plan, and the hash of each part."""
+
+    stored: Sequence[StoredPart]
+    hashes: Sequence[PartHash]
+
+    def etags(self, count: int) -> list[str]:
+        return [part.etag for part in self.stored if part.number <= count]
+
+
+async def complete(bucket: Bucket, caller: Caller, request: CompleteRequest) -> CompleteAnswer | Copying:
     opened = open_upload_id(bucket, caller, request.upload_id)
     if opened.token.commit == "put":
         return await _confirm_put(bucket, caller, opened)
@@ -68,11 +82,13 @@ async def complete(bucket: Bucket, caller: Caller, request: CompleteRequest) -> 
 async def _confirm_put(bucket: Bucket, caller: Caller, opened: Opened) -> CompleteAnswer:
     seen = await _look(bucket, opened)
     if seen is not None and (_is_this_upload(opened, seen) or _is_same_file(opened, seen)):
+        if opened.token.commit == "put":
+            await _register(bucket, opened, seen, [seen.head.etag])
         return _file(bucket, caller, opened, seen)
     raise gone(opened)
 
 
-async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | None) -> CompleteAnswer | None:
+async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | None) -> CompleteAnswer | Copying | None:
     """One look at the session and what follows from it; None when somebody else has moved it on meanwhile."""
     if kept is None:
         # Without a session, only what the key itself shows can be answered.
@@ -103,33 +119,64 @@ async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | Non
             assert_never(kept.session.state)
 
 
-async def _take_and_publish(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept) -> CompleteAnswer | None:
+async def _take_and_publish(
+    bucket: Bucket, caller: Caller, opened: Opened, kept: Kept
+) -> CompleteAnswer | Copying | None:
     session = kept.session
     check_not_expired(bucket, opened, session)
     upload = store_upload(session)
     stored = await bucket.store.list_parts(upload)
     hashes = await bucket.parts.read(session)
-    if stored is None or hashes is None:
+    copies = await bucket.copies.read(session) if session.copying else None
+    if stored is None or hashes is None or (session.copying and copies is None):
         # An earlier Complete may have succeeded without anybody noting it.
         seen = await _look(bucket, opened)
         if seen is not None and _is_nonce(seen, session.nonce):
             await _done(bucket, kept, seen)
             return _file(bucket, caller, opened, seen)
         return await _confirm_put(bucket, caller, opened)
-    _check_parts(opened, stored)
+    holds = held_parts(opened.plan, stored, copies)
+    if copies is not None and outstanding(copies, holds):
+        filling = Filling(caller=caller, upload=upload, plan=opened.plan, hashes=hashes, copies=copies)
+        return await _copy_more(bucket, opened, kept, filling, holds)
+    _check_parts(opened, holds)
     held = await bucket.sessions.move(kept, state="completing", holder=bucket.random_hex(8))
     if held is None:
         return None
-    return await _publish(bucket, caller, opened, held, _finished_parts(bucket, opened, stored, hashes))
+    return await _publish(bucket, caller, opened, held, _Parts(stored=stored, hashes=hashes))
+
+
+async def _copy_more(
+    bucket: Bucket, opened: Opened, kept: Kept, filling: Filling, holds: Sequence[HeldPart]
+) -> Copying | None:
+    """Copy the next parts; None when nothing is left to copy, or somebody else has moved the session on meanwhile."""
+    extended = await extend(bucket, kept) if kept.session.state == "open" else kept
+    if extended is None:
+        return None
+    try:
+        holds = await copy_some(bucket, filling, holds)
+    except CopyFailed:
+        await _end_copying(bucket, extended)
+        raise gone(opened) from None
+    return Copying(upload_id=opened.upload_id, retry_after=RETRY_AFTER) if outstanding(filling.copies, holds) else None
+
+
+async def _end_copying(bucket: Bucket, kept: Kept) -> None:
+    """Drop an upload that cannot be filled. Its record stays, so that the next initiate copies nothing."""
+    held = await bucket.sessions.move(kept, state="aborting", holder=bucket.random_hex(8))
+    if held is None:
+        return
+    dropped = await drop_upload(bucket, held.session)
+    await bucket.sessions.move(held, state="aborting" if dropped else "done", holder="")
 
 
 async def _publish(
-    bucket: Bucket, caller: Caller, opened: Opened, held: Kept, parts: Sequence[FinishedPart]
-) -> CompleteAnswer | None:
+    bucket: Bucket, caller: Caller, opened: Opened, held: Kept, parts: _Parts
+) -> CompleteAnswer | Copying | None:
     """Ask the store to publish, under our hold of the session; then look, whatever it said."""
     async with _renewing(bucket, held) as hold:
         for pause in (*_PAUSES, None):
-            succeeded, failure = await _try_complete(bucket, opened, held, parts)
+            succeeded, failure = await _try_complete(bucket, opened, held, _finished_parts(bucket, opened, parts))
             seen = await _look(bucket, opened)
             published = seen is not None and _is_nonce(seen, held.session.nonce)
             if published or pause is None or not isinstance(failure, Transient):
@@ -137,6 +184,7 @@ async def _publish(
             await asyncio.sleep(pause)
     current = hold.kept
     if seen is not None and _is_nonce(seen, held.session.nonce):
+        await _register(bucket, opened, seen, parts.etags(opened.plan.count), parts.hashes)
         await _done(bucket, current, seen)
         return _file(bucket, caller, opened, seen)
     if succeeded and seen is not None:
@@ -190,8 +238,8 @@ def _failed(opened: Opened, failure: StoreError | None) -> Problem | StoreError:
             return failure
 
 
-def _check_parts(opened: Opened, stored: Sequence[StoredPart]) -> None:
-    held = {part.part_number for part in held_parts(opened.plan, tuple(stored))}
+def _check_parts(opened: Opened, holds: Sequence[HeldPart]) -> None:
+    held = {part.part_number for part in holds}
     missing = [number for number in range(1, opened.plan.count + 1) if number not in held]
     if missing:
         raise problem(
@@ -201,13 +249,11 @@ def _check_parts(opened: Opened, stored: Sequence[StoredPart]) -> None:
         )
 
 
-def _finished_parts(
-    bucket: Bucket, opened: Opened, stored: Sequence[StoredPart], hashes: Sequence[PartHash]
-) -> list[FinishedPart]:
+def _finished_parts(bucket: Bucket, opened: Opened, parts: _Parts) -> list[FinishedPart]:
     sha256 = bucket.abilities.complete_takes_sha256
     return [
-        FinishedPart(number=part.number, etag=part.etag, sha256=hashes[part.number - 1] if sha256 else None)
-        for part in stored
+        FinishedPart(number=part.number, etag=part.etag, sha256=parts.hashes[part.number - 1] if sha256 else None)
+        for part in parts.stored
         if part.number <= opened.plan.count
     ]
 
@@ -273,6 +319,13 @@ def _is_same_file(opened: Opened, seen: Published) -> bool:
     )
 
 
+async def _register(
+    bucket: Bucket, opened: Opened, seen: Published, etags: Sequence[str], hashes: Sequence[PartHash] = ()
+) -> None:
+    if seen.content is not None:
+        await register(bucket, opened.token.name, seen.content, etags, hashes)
+
+
 async def _done(bucket: Bucket, kept: Kept, seen: Published) -> None:
     """Note the end. The publication is the commit, so failing to write this note undoes nothing.
 
@@ -281,6 +334,8 @@ async def _done(bucket: Bucket, kept: Kept, seen: Published) -> None:
     try:
         # First the hashes: after the note a new upload may begin, and write its own under the same key.
         await bucket.parts.remove(kept.session)
+        if kept.session.copying:
+            await bucket.copies.remove(kept.session)
         if await bucket.sessions.move(kept, state="done", holder="", version=seen.head.etag) is not None:
             return
         present = await bucket.sessions.get(kept.session.owner, kept.session.id)

@@ -22,6 +22,8 @@ async def drop_session(bucket: Bucket, kept: Kept) -> bool:
     # Written again just before it is removed, so that nobody else can have taken the record over.
     if await bucket.sessions.move(kept) is not None:
         await bucket.parts.remove(session)
+        if session.copying:
+            await bucket.copies.remove(session)
         await bucket.sessions.remove(session)
     return True
 

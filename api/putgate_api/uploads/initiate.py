@@ -1,4 +1,5 @@
-"""Initiate: a declared file is stored already, is committed by one PUT, or becomes a multipart upload.
+"""Initiate: a declared file is stored already, is copied inside the store, is committed by one PUT, or becomes a
+multipart upload.
 
 The order matters: what exists is answered before preconditions are looked at, so that repeating a call whose answer
 was lost succeeds.
@@ -6,15 +7,22 @@ was lost succeeds.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from putgate_api.auth.access import may, refusal
 from putgate_api.auth.caller import Caller
 from putgate_api.upload_id import UploadToken
 from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, PUT_LIFE, Bucket
 from putgate_api.uploads.content import Content
+from putgate_api.uploads.copying import CopyFailed
 from putgate_api.uploads.declared import Declared, declare
-from putgate_api.uploads.session import FoundPublished, open_session
-from putgate_api.uploads.signing import next_page, seconds_until, sign_parts, signed_part
+from putgate_api.uploads.multipart import multipart
+from putgate_api.uploads.orphans import busy
+from putgate_api.uploads.session import FoundPublished
+from putgate_api.uploads.signing import seconds_until, signed_part
+from putgate_api.uploads.sources import find_source
 from putgate_protocol.digests import PartHash
+from putgate_protocol.messages.complete import Copying
 from putgate_protocol.messages.initiate import Exists, InitiateRequest, Upload
 from putgate_protocol.names import Name
 from putgate_protocol.problems import problem
@@ -28,13 +36,13 @@ CACHE_CONTROL = "no-cache"
 """A name's content may change at any time, so caches ask again."""
 
 
-async def initiate(bucket: Bucket, caller: Caller, request: InitiateRequest) -> Exists | Upload:
+async def initiate(bucket: Bucket, caller: Caller, request: InitiateRequest) -> Exists | Upload | Copying:
     """One file. Raises the problems of PROTOCOL's initiate."""
     declared = declare(bucket, caller, request)
     return await decide(bucket, declared, await bucket.store.head(declared.key), page=MAX_SIGNED_PARTS)
 
 
-async def decide(bucket: Bucket, declared: Declared, head: Head | None, *, page: int) -> Exists | Upload:
+async def decide(bucket: Bucket, declared: Declared, head: Head | None, *, page: int) -> Exists | Upload | Copying:
     """Answer a declared file at whose key `head` was seen; at most `page` signed parts."""
     content = None if head is None else Content.of(head)
     if head is not None and content is not None and _is_stored(declared, content):
@@ -45,6 +53,20 @@ async def decide(bucket: Bucket, declared: Declared, head: Head | None, *, page:
     _check_preconditions(declared, head, readable=readable)
     if declared.plan.size == 0:
         return await _write_empty(bucket, declared, head)
+    try:
+        copies = await find_source(bucket, declared, head, readable=readable)
+        if copies is not None:
+            with suppress(CopyFailed):
+                return await multipart(bucket, declared, page, copies)
+        return await _send(bucket, declared, head, page, readable=readable)
+    except FoundPublished:
+        return await decide(bucket, declared, await bucket.store.head(declared.key), page=page)
+
+
+async def _send(
+    bucket: Bucket, declared: Declared, head: Head | None, page: int, *, readable: bool
+) -> Exists | Upload | Copying:
+    """How to send a file whose bytes have to be sent."""
     if declared.plan.size <= bucket.put_max_size and declared.recheck < CLOSER_LOOK:
         if head is None:
             return await _one_put(bucket, declared, IfAbsent())
@@ -60,10 +82,12 @@ async def decide(bucket: Bucket, declared: Declared, head: Head | None, *, page:
             "this store lets several conditional completions win at once, so if_absent and if_match are only kept "
             f"for files of up to {bucket.put_max_size} bytes",
         )
-    try:
-        return await _multipart(bucket, declared, page)
-    except FoundPublished:
-        return await decide(bucket, declared, await bucket.store.head(declared.key), page=page)
+    with suppress(CopyFailed):
+        return await multipart(bucket, declared, page)
+    # An upload was under way that got copies, and is given up: what is begun now is sent.
+    with suppress(CopyFailed):
+        return await multipart(bucket, declared, page)
+    raise busy(declared.name.encoded)
 
 
 def exists(bucket: Bucket, caller: Caller, name: Name, head: Head, content: Content) -> Exists:
@@ -157,38 +181,6 @@ async def _one_put(bucket: Bucket, declared: Declared, condition: Condition) -> 
         parts=[signed_part(request, number=1, offset=0, length=size, now=now)],
         uploaded=[],
         next_part_number=None,
-    )
-
-
-async def _multipart(bucket: Bucket, declared: Declared, page: int) -> Upload:
-    """An open session, new or resumed, with the first signed parts of what the store lacks."""
-    opened = await open_session(bucket, declared)
-    numbers, next_number = next_page(declared.plan, {part.part_number for part in opened.held}, page)
-    parts = await sign_parts(bucket, opened.upload, declared.plan, declared.parts, numbers)
-    session = opened.kept.session
-    return Upload.model_construct(
-        status="upload",
-        upload_id=bucket.sealer.seal_upload(
-            UploadToken(
-                bucket_id=bucket.facts.bucket_id,
-                owner=declared.caller.owner,
-                name=declared.name,
-                commit="complete",
-                nonce=session.nonce,
-                file_hash=declared.file_hash,
-                size=declared.plan.size,
-                part_size=declared.plan.part_size,
-                expires=session.created + bucket.limits.abandon_after,
-                if_absent=declared.if_absent,
-                if_match=declared.if_match,
-            )
-        ),
-        expires_at=session.expires,
-        expires_in=seconds_until(session.expires, bucket.now()),
-        commit="complete",
-        parts=parts,
-        uploaded=list(opened.held),
-        next_part_number=next_number,
     )
 
 

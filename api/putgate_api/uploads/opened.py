@@ -17,6 +17,7 @@ from putgate_protocol.problems import Problem, problem
 class Opened:
     """A token of this bucket and this caller, who may still upload under its name."""
 
+    upload_id: str
     token: UploadToken
     key: str
     plan: PartPlan
@@ -31,6 +32,7 @@ def open_upload_id(bucket: Bucket, caller: Caller, upload_id: str) -> Opened:
     require(caller, "upload", token.name, token.size)
     key = bucket.key(token.name)
     return Opened(
+        upload_id=upload_id,
         token=token,
         key=key,
         plan=PartPlan(size=token.size, part_size=token.part_size),

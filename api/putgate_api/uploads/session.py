@@ -7,10 +7,12 @@ that stands still goes on from what the bucket shows.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
 
+from putgate_api.records.copies import Copies
 from putgate_api.records.sessions import Kept, Session, SessionOf
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
@@ -32,19 +34,27 @@ _PAUSE = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
-    """A session in state `open`, and what the store holds of it."""
+    """A session in state `open`, and what the store holds of it. `copies`: what is copied for it, if anything."""
 
     kept: Kept
     upload: StoreUpload
     held: tuple[HeldPart, ...]
+    copies: Copies | None = None
+
+
+class CopiesUnknown(Exception):
+    """Nobody can say which parts of the session's upload are copies, so none of them can be trusted."""
 
 
 class FoundPublished(Exception):
     """The session's upload has been published meanwhile: the name has to be looked at again."""
 
 
-async def open_session(bucket: Bucket, declared: Declared) -> OpenSession:
-    """Resume or begin. Raises `FoundPublished`; `upload_busy` while another holder is at work; `StoreError`."""
+async def open_session(bucket: Bucket, declared: Declared, copies: Copies | None = None) -> OpenSession:
+    """Resume or begin; what is begun is to get these `copies`. One that is resumed goes on as it was begun.
+
+    Raises `FoundPublished`; `upload_busy` while another holder is at work; `StoreError`.
+    """
     wanted = SessionOf(
         owner=declared.caller.owner,
         key=declared.key,
@@ -60,9 +70,12 @@ async def open_session(bucket: Bucket, declared: Declared) -> OpenSession:
         async with bucket.sessions.alone(declared.caller.owner, wanted):
             kept = await bucket.sessions.get(declared.caller.owner, wanted)
             if kept is None:
-                opened = await _begin(bucket, declared, wanted)
+                opened = await _begin(bucket, declared, wanted, copies)
             else:
-                opened = await _go_on(bucket, declared, kept)
+                if kept.session.state == "aborting" and kept.session.copying:
+                    # Its copies have failed; another try would throw away what is sent meanwhile, again and again.
+                    copies = None
+                opened = await _go_on(bucket, declared, kept, copies)
         if opened is not None:
             return opened
     raise busy(declared.name.encoded)
@@ -74,29 +87,44 @@ def store_upload(session: Session) -> StoreUpload:
     return StoreUpload(key=session.key, upload_id=session.store_upload_id)
 
 
-def held_parts(plan: PartPlan, stored: tuple[StoredPart, ...]) -> tuple[HeldPart, ...]:
-    """The parts that are as long as the plan says; a part of another length is as good as missing."""
+def held_parts(plan: PartPlan, stored: Sequence[StoredPart], copies: Copies | None) -> tuple[HeldPart, ...]:
+    """The parts that are as long as the plan says; a part of another length is as good as missing. A part that is to
+    be copied counts only with the ETag that it must have: nobody may have looked yet at what its copy has become.
+    """
+    expected = {} if copies is None else copies.etags
     return tuple(
         HeldPart(part_number=part.number, length=part.size)
         for part in stored
-        if part.number <= plan.count and plan.part(part.number).length == part.size
+        if part.number <= plan.count
+        and plan.part(part.number).length == part.size
+        and expected.get(part.number, part.etag) == part.etag
     )
 
 
-async def _begin(bucket: Bucket, declared: Declared, wanted: str) -> OpenSession | None:
-    session = _fresh(bucket, declared, wanted)
+async def copies_of(bucket: Bucket, session: Session) -> Copies | None:
+    """What is copied for a session. Raises `CopiesUnknown` where something is and nobody can say what."""
+    if not session.copying:
+        return None
+    copies = await bucket.copies.read(session)
+    if copies is None:
+        raise CopiesUnknown
+    return copies
+
+
+async def _begin(bucket: Bucket, declared: Declared, wanted: str, copies: Copies | None) -> OpenSession | None:
+    session = _fresh(bucket, declared, wanted, copies)
     await bucket.parts.write(session, declared.parts)
     kept = await bucket.sessions.create(session)
-    return None if kept is None else await _create(bucket, declared, kept)
+    return None if kept is None else await _create(bucket, declared, kept, copies)
 
 
-async def _go_on(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession | None:
+async def _go_on(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
     session = kept.session
     match session.state:
         case "open":
-            return await _resume(bucket, declared, kept)
+            return await _resume(bucket, declared, kept, copies)
         case "creating":
-            return await _begin_again(bucket, declared, kept) if kept.lapsed() else None
+            return await _begin_again(bucket, declared, kept, copies) if kept.lapsed() else None
         case "completing":
             if Content.published(await bucket.store.head(session.key), session.nonce):
                 await bucket.sessions.move(kept, state="done", holder="")
@@ -113,28 +141,44 @@ async def _go_on(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession 
                 raise FoundPublished
             return None
         case "done":
-            return await _begin_again(bucket, declared, kept)
+            return await _begin_again(bucket, declared, kept, copies)
         case _:
             assert_never(session.state)
 
 
-async def _resume(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession | None:
+async def _resume(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
     session, now = kept.session, bucket.now()
     upload = store_upload(session)
     if now >= session.created + bucket.limits.abandon_after:
         # The store's own rule drops such uploads; begin another before it does.
-        opened = await _begin_again(bucket, declared, kept)
+        opened = await _begin_again(bucket, declared, kept, copies)
         if opened is not None:
             await drop_upload(bucket, session)
         return opened
     stored = await bucket.store.list_parts(upload)
     if stored is None:
-        return await _begin_again(bucket, declared, kept)
+        return await _begin_again(bucket, declared, kept, copies)
+    try:
+        under_way = await copies_of(bucket, session)
+    except CopiesUnknown:
+        await give_up(bucket, kept)
+        return None
     # The record is nothing without its part hashes; writing them again heals one that has lost them.
     await bucket.parts.write(session, declared.parts)
     if (extended := await extend(bucket, kept)) is None:
         return None
-    return OpenSession(kept=extended, upload=upload, held=held_parts(declared.plan, tuple(stored)))
+    held = held_parts(declared.plan, stored, under_way)
+    return OpenSession(kept=extended, upload=upload, held=held, copies=under_way)
+
+
+async def give_up(bucket: Bucket, kept: Kept) -> None:
+    """End an open session whose parts cannot be trusted, unless somebody else has moved it on.
+
+    Raises `FoundPublished`.
+    """
+    taken = await bucket.sessions.move(kept, state="aborting", holder=bucket.random_hex(8))
+    if taken is not None and not await drop_session(bucket, taken):
+        raise FoundPublished
 
 
 async def extend(bucket: Bucket, kept: Kept) -> Kept | None:
@@ -148,11 +192,11 @@ async def extend(bucket: Bucket, kept: Kept) -> Kept | None:
     return await bucket.sessions.move(kept, expires=expires)
 
 
-async def _begin_again(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession | None:
+async def _begin_again(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
     """Replace the session by a fresh one; None when somebody else was faster."""
     old = kept.session
     await bucket.parts.write(old, declared.parts)
-    fresh = _fresh(bucket, declared, old.id)
+    fresh = _fresh(bucket, declared, old.id, copies)
     if old.state == "creating":
         # What earlier creators left is looked for from the first one's time on, however many of them died.
         fresh = replace(fresh, created=old.created)
@@ -165,12 +209,14 @@ async def _begin_again(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSe
         except Problem:
             await bucket.sessions.move(taken, holder="")
             raise
-    return await _create(bucket, declared, taken)
+    return await _create(bucket, declared, taken, copies)
 
 
-async def _create(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession | None:
-    """Create the store upload of a session in state `creating` that we hold."""
+async def _create(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
+    """Create the store upload of a session in state `creating` that we hold. What is to be copied is written before."""
     session = kept.session
+    if copies is not None:
+        await bucket.copies.write(session, copies)
     content = declared.content(session.nonce)
     headers = ObjectHeaders(
         content_type=declared.content_type,
@@ -189,10 +235,10 @@ async def _create(bucket: Bucket, declared: Declared, kept: Kept) -> OpenSession
     if opened is None:
         await bucket.store.abort(upload)
         return None
-    return OpenSession(kept=opened, upload=upload, held=())
+    return OpenSession(kept=opened, upload=upload, held=(), copies=copies)
 
 
-def _fresh(bucket: Bucket, declared: Declared, wanted: str) -> Session:
+def _fresh(bucket: Bucket, declared: Declared, wanted: str, copies: Copies | None) -> Session:
     now = bucket.now()
     return Session(
         id=wanted,
@@ -206,11 +252,12 @@ def _fresh(bucket: Bucket, declared: Declared, wanted: str) -> Session:
         created=now,
         expires=now + min(bucket.limits.session_ttl, bucket.limits.abandon_after),
         holder=bucket.random_hex(8),
+        copying=copies is not None,
     )
 
 
 def _changes(fresh: Session) -> dict[str, object]:
     return {
         name: getattr(fresh, name)
-        for name in ("nonce", "state", "created", "expires", "holder", "store_upload_id", "version")
+        for name in ("nonce", "state", "created", "expires", "holder", "store_upload_id", "version", "copying")
     }

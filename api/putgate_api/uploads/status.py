@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from putgate_api.auth.caller import Caller
+from putgate_api.records.sessions import Session
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
-from putgate_api.uploads.session import held_parts, store_upload
+from putgate_api.uploads.session import CopiesUnknown, copies_of, held_parts, store_upload
 from putgate_api.uploads.signing import seconds_until
 from putgate_protocol.messages.base import HeldPart
 from putgate_protocol.messages.status import StatusAnswer, StatusRequest
+from putgate_storage.store import StoredPart
 
 
 async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> StatusAnswer:
@@ -28,7 +32,7 @@ async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> Stat
         if session.state != "creating":
             stored = await bucket.store.list_parts(store_upload(session))
             if stored is not None:
-                held = held_parts(opened.plan, tuple(stored))
+                held = await _held(bucket, opened, session, stored)
             elif Content.published(await bucket.store.head(opened.key), session.nonce):
                 done, held = True, _all_parts(opened)
             else:
@@ -42,6 +46,13 @@ async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> Stat
         part_size=session.part_size,
         uploaded=list(held),
     )
+
+
+async def _held(bucket: Bucket, opened: Opened, session: Session, stored: Sequence[StoredPart]) -> tuple[HeldPart, ...]:
+    try:
+        return held_parts(opened.plan, stored, await copies_of(bucket, session))
+    except CopiesUnknown:
+        raise gone(opened) from None
 
 
 async def _status_of_put(bucket: Bucket, opened: Opened, upload_id: str) -> StatusAnswer:

@@ -10,9 +10,9 @@ import asyncio
 from putgate.errors import ClientError
 from putgate.retry import passing
 from putgate.upload.batching import ENVELOPE, WRAPPING
-from putgate.wire import Wire
+from putgate.wire import Completed, Wire
 from putgate_protocol.messages.batch import MAX_BODY_BYTES, MAX_ITEMS
-from putgate_protocol.messages.complete import CompleteAnswer
+from putgate_protocol.messages.complete import CompleteAnswer, Copying
 from putgate_protocol.problems import Problem
 
 
@@ -21,12 +21,12 @@ class Confirmations:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._waiting: list[tuple[str, asyncio.Future[CompleteAnswer]]] = []
+        self._waiting: list[tuple[str, asyncio.Future[Completed]]] = []
         self._stirred = asyncio.Event()
 
-    async def complete(self, upload_id: str) -> CompleteAnswer:
+    async def complete(self, upload_id: str) -> Completed:
         """Raises `Problem`, `ClientError`."""
-        answered: asyncio.Future[CompleteAnswer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Completed] = asyncio.get_running_loop().create_future()
         self._waiting.append((upload_id, answered))
         self._stirred.set()
         try:
@@ -45,7 +45,7 @@ class Confirmations:
                 self._stirred.clear()
             await self._ask(batch)
 
-    def _next(self) -> list[tuple[str, asyncio.Future[CompleteAnswer]]]:
+    def _next(self) -> list[tuple[str, asyncio.Future[Completed]]]:
         room = MAX_BODY_BYTES - ENVELOPE
         count = 0
         for upload_id, _ in self._waiting[:MAX_ITEMS]:
@@ -56,9 +56,9 @@ class Confirmations:
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         return batch
 
-    async def _ask(self, batch: list[tuple[str, asyncio.Future[CompleteAnswer]]]) -> None:
+    async def _ask(self, batch: list[tuple[str, asyncio.Future[Completed]]]) -> None:
         try:
-            answers: list[CompleteAnswer | Problem | ClientError] = [
+            answers: list[Completed | Problem | ClientError] = [
                 *await self._wire.batch_complete([upload_id for upload_id, _ in batch])
             ]
         except (Problem, ClientError) as error:
@@ -66,7 +66,7 @@ class Confirmations:
         for (_, answered), answer in zip(batch, answers, strict=True):
             if answered.cancelled():
                 continue
-            if isinstance(answer, CompleteAnswer):
+            if isinstance(answer, CompleteAnswer | Copying):
                 answered.set_result(answer)
             else:
                 answered.set_exception(answer)

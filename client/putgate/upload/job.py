@@ -31,9 +31,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploaded:
-    """The file is stored. `how`: it was there already, one PUT committed it, or a complete did. `sent_bytes`: body
-    bytes that the store took in this call. `file.version` is only known where the API answered for it: after
-    "exists" and "complete". `change_key`: the source's, when it was read.
+    """The file is stored. `how`: it was there already (perhaps under another name, and was copied inside the store),
+    one PUT committed it, or a complete did. `sent_bytes`: body bytes that the store took in this call. `file.version`
+    is only known where the API answered for it: after "exists" and "complete". `change_key`: the source's, when it was
+    read.
     """
 
     job: Job

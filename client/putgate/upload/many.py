@@ -18,11 +18,11 @@ from putgate.upload.job import Failed, Job, Uploaded
 from putgate.upload.means import Means
 from putgate.upload.one import Delivery, upload_one
 from putgate.upload.prepare import FileError, Large, Prepared, read_group, whole_limit
-from putgate.wire import is_stale_rule
+from putgate.wire import Initiated, is_stale_rule
 from putgate_protocol.messages.batch import MAX_ITEMS
-from putgate_protocol.messages.initiate import Exists, Upload
 from putgate_protocol.names import Name
 from putgate_protocol.parts import MIB
+from putgate_protocol.problems import Problem
 
 UNDER_WAY = 3 * MAX_ITEMS
 """Jobs taken in and not yet answered: one group being read, one being declared, one being sent."""
@@ -186,10 +186,10 @@ class _Pipeline:
                     self._fail([item.prepared.job for item in batch], error)
                     continue
                 for item, answer in zip(batch, answers, strict=True):
-                    first = answer if isinstance(answer, Exists | Upload) else None
+                    first = None if isinstance(answer, Problem) else answer
                     group.create_task(self._deliver(item, first))
 
-    async def _deliver(self, item: _Declared, first: Exists | Upload | None) -> None:
+    async def _deliver(self, item: _Declared, first: Initiated | None) -> None:
         """Without a first answer the file declares itself again: a problem that does not pass is then its own."""
         job = item.prepared.job
         outcome: _Outcome

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from putgate.options import Options
 from putgate.upload.progress import NoProgress, Progress
 from putgate.upload.put import Sender
-from putgate.wire import Wire
-from putgate_protocol.messages.complete import CompleteAnswer
+from putgate.wire import Completed, Wire
 from putgate_protocol.names import Name
 
 OnBytes = Callable[[Name, int], None]
@@ -73,7 +72,7 @@ class Means:
     options: Options
     slots: asyncio.Semaphore
     memory: Budget
-    complete: Callable[[str], Awaitable[CompleteAnswer]]
+    complete: Callable[[str], Awaitable[Completed]]
     progress: Progress = field(default_factory=NoProgress)
     on_bytes: OnBytes = unheard
     on_hashed: OnBytes = unheard

@@ -12,12 +12,14 @@ from typing import Literal, NoReturn
 
 from putgate.errors import SourceChanged, StoreRefused, Unreachable
 from putgate.retry import lost, persist
+from putgate.upload.completing import Complete, complete_copies, pause
 from putgate.upload.job import Job, Uploaded
 from putgate.upload.means import Means
 from putgate.upload.parts import Parts, Signatures, UploadVanished
 from putgate.upload.prepare import Prepared, give_up, hash_large, read_whole, remember, whole_limit
-from putgate.wire import is_stale_rule
+from putgate.wire import Initiated, is_stale_rule
 from putgate_protocol.messages.base import File
+from putgate_protocol.messages.complete import CompleteAnswer, Copying
 from putgate_protocol.messages.initiate import Exists, Upload
 from putgate_protocol.problems import Problem
 
@@ -75,7 +77,7 @@ class Delivery:
     """
 
     def __init__(
-        self, means: Means, prepared: Prepared, *, first: Exists | Upload | None = None, streamed: bool = False
+        self, means: Means, prepared: Prepared, *, first: Initiated | None = None, streamed: bool = False
     ) -> None:
         self._means = means
         self._prepared = prepared
@@ -108,6 +110,10 @@ class Delivery:
     async def _once(self) -> Uploaded:
         answer = self._answer or await self._declare()
         self._answer = None
+        if isinstance(answer, Copying):
+            answer = await self._copied(answer)
+            if isinstance(answer, Copying):
+                self._declare_again(f"{self._name}: copying it inside the store was begun again")
         match answer:
             case Exists():
                 return self._uploaded("exists", answer.file)
@@ -116,7 +122,24 @@ class Delivery:
             case Upload():
                 return await self._commit_by_complete(answer)
 
-    async def _declare(self) -> Exists | Upload:
+    async def _copied(self, copying: Copying) -> Initiated:
+        """Let the server copy what it can inside the store. What it cannot is in the answer to another initiate."""
+        await self._note(copying.upload_id)
+        await pause(copying)
+        try:
+            done = await self._completed(self._means.wire.complete, copying.upload_id)
+        except Problem as error:
+            if error.code == "parts_missing":
+                return await self._declare()
+            if error.code in _GONE:
+                self._declare_again(str(error))
+            raise
+        return Exists(file=done.file or self._file())
+
+    async def _completed(self, complete: Complete, upload_id: str) -> CompleteAnswer:
+        return await complete_copies(complete, upload_id, self._prepared.plan.count)
+
+    async def _declare(self) -> Initiated:
         answer = await self._means.wire.initiate(self._prepared.request(self._recheck))
         if isinstance(answer, Upload):
             self._signatures = Signatures()
@@ -148,7 +171,7 @@ class Delivery:
     async def _confirm(self, upload_id: str) -> Uploaded:
         """Have the API look at what the PUT committed, and register it for instant upload."""
         try:
-            done = await self._means.complete(upload_id)
+            done = await self._completed(self._means.complete, upload_id)
         except (Problem, Unreachable) as error:
             if not self._prepared.job.confirm:
                 # The PUT was the commit; registering it only helps later uploads.
@@ -181,7 +204,7 @@ class Delivery:
             await self._check()
             complete = self._means.wire.complete if self._streamed else self._means.complete
             try:
-                return (await complete(parts.upload_id)).file
+                return (await self._completed(complete, parts.upload_id)).file
             except Problem as error:
                 if error.code != "parts_missing" or not error.parts:
                     raise
@@ -217,20 +240,22 @@ class Delivery:
         self._means.on_bytes(self._name, count)
 
     def _uploaded(self, how: Literal["exists", "put", "complete"], file: File | None) -> Uploaded:
-        if file is None:
-            name = self._name.to_wire()
-            file = File(
-                name=name.get("name"),
-                name_b64=name.get("name_b64"),
-                size=self._prepared.plan.size,
-                file_hash=str(self._prepared.file_hash),
-            )
         return Uploaded(
             job=self._prepared.job,
-            file=file,
+            file=file or self._file(),
             how=how,
             sent_bytes=self._sent,
             change_key=self._prepared.reading.change_key,
+        )
+
+    def _file(self) -> File:
+        """What is known of the file where the API did not say."""
+        name = self._name.to_wire()
+        return File(
+            name=name.get("name"),
+            name_b64=name.get("name_b64"),
+            size=self._prepared.plan.size,
+            file_hash=str(self._prepared.file_hash),
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from putgate_protocol.messages.base import File, Message, UploadIdText
 
@@ -18,3 +20,14 @@ class CompleteAnswer(Message):
 
     status: Literal["complete", "superseded"]
     file: File | None = None
+
+
+class Copying(Message):
+    """Parts are copied inside the store, some with each call: call complete (again) after `retry_after` seconds."""
+
+    status: Literal["copying"] = "copying"
+    upload_id: UploadIdText
+    retry_after: Annotated[float, Field(ge=0)]
+
+
+CompleteOutcome = Annotated[CompleteAnswer | Copying, Field(discriminator="status")]

@@ -20,6 +20,7 @@ from putgate_protocol.messages.base import (
     UploadIdText,
     VersionText,
 )
+from putgate_protocol.messages.complete import Copying
 
 MetadataKey = Annotated[str, Field(min_length=1, max_length=128)]
 MetadataValue = Annotated[str, Field(max_length=2048)]
@@ -43,7 +44,7 @@ class InitiateRequest(NamedMessage):
 
 
 class Exists(Message):
-    """Stored under this name already: nothing is sent."""
+    """Stored under this name, perhaps copied there just now: nothing is sent."""
 
     status: Literal["exists"] = "exists"
     file: File
@@ -62,4 +63,4 @@ class Upload(Message):
     next_part_number: int | None = None
 
 
-InitiateAnswer = Annotated[Exists | Upload, Field(discriminator="status")]
+InitiateAnswer = Annotated[Exists | Upload | Copying, Field(discriminator="status")]

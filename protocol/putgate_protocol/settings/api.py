@@ -133,6 +133,13 @@ class Download(SettingsModel):
 
 
 class InstantUpload(SettingsModel):
+    """Content that is stored already is copied inside the store instead of being sent. `scope`: whose content may be
+    found: the caller's own (`Owner`), or anybody's that the caller may download (`Bucket`). `min_size`: smaller files
+    are found under their own name only. Too small, and every small file costs a look and a record; too big, and more
+    is sent than need be.
+    """
+
+    scope: Literal["Owner", "Bucket", "Disabled"] = "Owner"
     min_size: Size = 256 * 1024
 
 

@@ -1,0 +1,97 @@
+"""Where the bytes of a declared file are stored already, as far as its caller may use them. Only looks.
+
+What the caller may have is decided by our own record, before the store is asked for anything more: to somebody else
+known content must look exactly like unknown content. Every doubt, also a store that does not answer, is a normal
+upload: a source saves bytes and is never needed.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from putgate_api.auth.access import may
+from putgate_api.auth.caller import Caller
+from putgate_api.records.copies import Copies
+from putgate_api.uploads.bucket import Bucket
+from putgate_api.uploads.content import Content
+from putgate_api.uploads.declared import Declared
+from putgate_protocol.names import Name
+from putgate_protocol.problems import NameProblem
+from putgate_storage.errors import StoreError
+from putgate_storage.store import Head
+
+log = structlog.get_logger("putgate.api")
+
+
+async def find_source(bucket: Bucket, declared: Declared, head: Head | None, *, readable: bool) -> Copies | None:
+    """What of the file can be copied: all of it from wherever it is, or equal parts from what has its name now, which
+    `head` shows. `readable`: the caller may know that.
+    """
+    if declared.plan.size < bucket.instant_min_size:
+        return None
+    if declared.conditional and not bucket.abilities.conditional_complete:
+        return None
+    try:
+        found = await _everything(bucket, declared)
+        if found is None and head is not None and readable:
+            found = await _equal_parts(bucket, declared, head)
+        return found
+    except StoreError as error:
+        log.warning("known content could not be looked for", reason=str(error), code=error.code)
+        return None
+
+
+async def _everything(bucket: Bucket, declared: Declared) -> Copies | None:
+    known = await bucket.index.read(bucket.index_scope(declared.caller.owner), declared.file_hash)
+    if known is None or (known.size, known.part_size) != (declared.plan.size, declared.plan.part_size):
+        return None
+    if not may_have(declared.caller, known.owner, known.name):
+        return None
+    try:
+        key = bucket.key(known.name)
+    except NameProblem:
+        return None
+    head = await bucket.store.head(key)
+    stored = None if head is None else Content.of(head)
+    if head is None or stored is None or stored.nonce != known.nonce:
+        return None
+    if not stored.same_bytes(declared.content(known.nonce)):
+        return None
+    return Copies(
+        source=key,
+        source_etag=head.etag,
+        owner=stored.owner,
+        etags=dict(enumerate(known.etags, 1)),
+        whole=len(known.etags) == 1,
+    )
+
+
+async def _equal_parts(bucket: Bucket, declared: Declared, head: Head) -> Copies | None:
+    """Whole parts at the same place; a part hash stands for length and bytes."""
+    older = Content.of(head)
+    if older is None or declared.plan.count < 2 or older.size < bucket.instant_min_size:
+        return None
+    if older.part_size != declared.plan.part_size:
+        return None
+    known = await bucket.index.read(bucket.index_scope(older.owner), older.file_hash)
+    if known is None or (known.size, known.part_size) != (older.size, older.part_size):
+        return None
+    equal = {
+        number: etag
+        for number, (digest, etag) in enumerate(zip(known.parts, known.etags, strict=False), 1)
+        if number <= declared.plan.count and digest == declared.parts[number - 1]
+    }
+    if not equal:
+        return None
+    return Copies(
+        source=declared.key,
+        source_etag=head.etag,
+        owner=older.owner,
+        etags=equal,
+        whole=len(known.etags) == 1,
+    )
+
+
+def may_have(caller: Caller, owner: str, name: Name) -> bool:
+    """Whether a caller may be given what `owner` stored under `name`."""
+    return owner == caller.owner or may(caller, "download", name)
