@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
-from urllib.parse import quote
+from datetime import timedelta
 
 from putgate_api.auth.access import may, require, require_listable
 from putgate_api.auth.caller import Caller
+from putgate_api.disposition import AS_IT_IS, Policy, Wish, disposition
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
+from putgate_api.uploads.signing import seconds_until
+from putgate_protocol.messages.access_url import AccessUrlAnswer, AccessUrlRequest
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.files import ListAnswer
 from putgate_protocol.names import RESERVED_SEGMENT, Name, encode
@@ -23,23 +26,8 @@ from putgate_storage.store import Entry, Head, SignedRequest
 STORE_PAGES = 10
 """The most LIST pages of the store for one page of answers; then a short page with a cursor."""
 
-INERT_TYPES = frozenset(
-    {
-        "application/octet-stream",
-        "application/pdf",
-        "audio/mpeg",
-        "audio/ogg",
-        "image/avif",
-        "image/gif",
-        "image/jpeg",
-        "image/png",
-        "image/webp",
-        "text/plain",
-        "video/mp4",
-        "video/webm",
-    }
-)
-"""Types that a browser shows without running anything; every other type is downloaded."""
+_LONGEST = 7 * 24 * 3600
+"""Seconds; the most that S3 signs for, above any `download.url_ttl`. A wish beyond it would overflow a timedelta."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +56,35 @@ async def describe(bucket: Bucket, caller: Caller, name: Name) -> Described:
     )
 
 
-async def redirect(bucket: Bucket, caller: Caller, name: Name, *, disposition: str) -> SignedRequest:
-    """The signed GET of a file. `disposition`: the bucket's policy, `AttachActiveContent`, `Attach` or `Inline`."""
+async def signed_get(
+    bucket: Bucket,
+    caller: Caller,
+    name: Name,
+    policy: Policy,
+    *,
+    wish: Wish = AS_IT_IS,
+    life: timedelta | None = None,
+) -> SignedRequest:
+    """The signed GET of a file, for `life` or the bucket's, whichever is shorter. Raises `forbidden`, `not_found`."""
     head = await _head(bucket, caller, name)
     content_type = head.content_type or "application/octet-stream"
-    inert = content_type.partition(";")[0].strip().lower() in INERT_TYPES
-    inline = disposition == "Inline" or (disposition == "AttachActiveContent" and inert)
+    longest = bucket.limits.download_ttl
     return await bucket.store.sign_get(
         bucket.key(name),
-        bucket.limits.download_ttl,
+        longest if life is None else min(life, longest),
         content_type=content_type,
-        disposition=_disposition(name, inline=inline),
+        disposition=disposition(policy, content_type, name, wish),
         cache_control="private, no-cache",
+    )
+
+
+async def access_url(bucket: Bucket, caller: Caller, request: AccessUrlRequest, policy: Policy) -> AccessUrlAnswer:
+    """Raises `forbidden`, `not_found`, `NameProblem`."""
+    wish = Wish(filename=request.filename, inline=request.inline)
+    life = None if request.expires_in is None else timedelta(seconds=min(request.expires_in, _LONGEST))
+    signed = await signed_get(bucket, caller, request.parsed_name(), policy, wish=wish, life=life)
+    return AccessUrlAnswer(
+        url=signed.url, expires_at=signed.expires_at, expires_in=seconds_until(signed.expires_at, bucket.now())
     )
 
 
@@ -103,12 +108,6 @@ async def _head(bucket: Bucket, caller: Caller, name: Name) -> Head:
 
 def _absent(name: Name) -> Problem:
     return problem("not_found", f"there is no file {name}")
-
-
-def _disposition(name: Name, *, inline: bool) -> str:
-    """RFC 6266, with the last segment as the file's name."""
-    kind = "inline" if inline else "attachment"
-    return f"{kind}; filename*=UTF-8''{quote(name.raw.rsplit(b'/', 1)[-1], safe='')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

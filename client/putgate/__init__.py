@@ -2,16 +2,28 @@
 
 async with putgate.Client("https://files.example.org", token=token) as client:
     await client.upload("report.pdf", "2026/report.pdf")
+
+`putgate.sync.Client` has the same calls for scripts, which wait for their end.
 """
 
+from putgate import sync
 from putgate.client import Client
-from putgate.errors import AnswerUnreadable, ClientError, NotVerified, SourceChanged, StoreRefused, Unreachable
+from putgate.errors import (
+    AnswerUnreadable,
+    ClientError,
+    FileReplaced,
+    NotVerified,
+    SourceChanged,
+    StoreRefused,
+    Unreachable,
+)
 from putgate.options import Options
 from putgate.token_file import TokenFile
 from putgate.upload.job import Failed, Job, Uploaded
 from putgate.upload.many import Engine
 from putgate.upload.progress import Known, NoProgress, Progress, StateFiles
 from putgate.upload.source import BytesSource, FileSource
+from putgate_protocol.messages.access_url import AccessUrlAnswer
 from putgate_protocol.messages.base import File
 from putgate_protocol.names import Name
 from putgate_protocol.problems import (
@@ -24,6 +36,7 @@ from putgate_protocol.problems import (
 )
 
 __all__ = [
+    "AccessUrlAnswer",
     "AnswerUnreadable",
     "BytesSource",
     "Client",
@@ -32,6 +45,7 @@ __all__ = [
     "Engine",
     "Failed",
     "File",
+    "FileReplaced",
     "FileSource",
     "Forbidden",
     "Job",
@@ -51,4 +65,5 @@ __all__ = [
     "Unauthenticated",
     "Unreachable",
     "Uploaded",
+    "sync",
 ]

@@ -7,13 +7,15 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import aiohttp
 
-from putgate.download import Downloader
+from putgate.download.downloader import Downloader
+from putgate.download.ranges import Means as DownloadMeans
 from putgate.options import Options
 from putgate.token_file import checked_token
 from putgate.trust import trust
@@ -24,6 +26,7 @@ from putgate.upload.progress import NoProgress, Progress
 from putgate.upload.put import Sender
 from putgate.upload.source import BytesSource, FileSource
 from putgate.wire import Token, Wire, checked_url
+from putgate_protocol.messages.access_url import MAX_FILENAME, AccessUrlAnswer, AccessUrlRequest
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.files import MAX_LIMIT, ListAnswer
 from putgate_protocol.names import Name
@@ -130,12 +133,43 @@ class Client:
         return Engine(means)
 
     async def download(
-        self, name: NameLike, target: PathLike, *, on_bytes: Callable[[int], None] | None = None
+        self, name: NameLike, target: PathLike | BinaryIO, *, on_bytes: Callable[[int], None] | None = None
     ) -> File:
-        """Download into the file `target`, which appears, or is replaced, only whole and verified."""
+        """Download into the file `target`, which appears, or is replaced, only whole and verified.
+
+        A try that failed, or was killed, is gone on with by the next; what it has fetched lies hidden beside the
+        target meanwhile. A binary stream as `target` gets the bytes in order; what is wrong with them is then known,
+        and raised as `NotVerified`, only after the last. A file that another tool has stored has no `file_hash`, and
+        is not verified.
+        """
         opened = self._use()
-        downloader = Downloader(wire=opened.wire, session=opened.store_session, pool=opened.pool, options=self._options)
-        return await downloader.download(as_name(name), Path(os.fsdecode(target)), on_bytes or (lambda count: None))
+        means = DownloadMeans(
+            wire=opened.wire,
+            session=opened.store_session,
+            pool=opened.pool,
+            hashers=opened.hashers,
+            options=self._options,
+            slots=opened.slots,
+        )
+        downloader, heard = Downloader(means), on_bytes or (lambda count: None)
+        if isinstance(target, str | bytes | os.PathLike):
+            return await downloader.to_file(as_name(name), Path(os.fsdecode(target)), heard)
+        return await downloader.to_stream(as_name(name), target, heard)
+
+    async def url(
+        self,
+        name: NameLike,
+        *,
+        expires_in: timedelta | None = None,
+        filename: str | None = None,
+        inline: bool | None = None,
+    ) -> AccessUrlAnswer:
+        """A URL by which anybody may read the file until it expires: hand it on with care. Raises `NotFound`.
+
+        `expires_in`: the server may give less. `filename`: what a browser saves it as. `inline=False`: a browser
+        saves it; otherwise the server decides. Raises `ValueError` for a wish that cannot be sent.
+        """
+        return await self._use().wire.access_url(url_request(as_name(name), expires_in, filename, inline))
 
     async def list(self, prefix: str | bytes = "") -> AsyncIterator[File]:
         """Every file whose name begins with `prefix` and that the caller may list, in the order of keys."""
@@ -198,6 +232,27 @@ class _Opened:
         await self._api_session.close()
         for pool in (self.pool, self.hashers):
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def url_request(
+    name: Name, expires_in: timedelta | None, filename: str | None, inline: bool | None
+) -> AccessUrlRequest:
+    """Raises `ValueError`, which says what is wrong."""
+    if expires_in is not None and expires_in < timedelta(seconds=1):
+        raise ValueError("expires_in is at least a second")
+    if filename is not None and not 1 <= len(filename) <= MAX_FILENAME:
+        raise ValueError(f"filename has 1 to {MAX_FILENAME} characters")
+    if filename is not None and any("\ud800" <= char <= "\udfff" for char in filename):
+        raise ValueError("filename is not valid Unicode")
+    seconds = None if expires_in is None else int(expires_in.total_seconds())
+    wire_name = name.to_wire()
+    return AccessUrlRequest(
+        name=wire_name.get("name"),
+        name_b64=wire_name.get("name_b64"),
+        expires_in=seconds,
+        filename=filename,
+        inline=inline,
+    )
 
 
 def as_name(name: NameLike) -> Name:

@@ -5,6 +5,7 @@
     ├── StoreRefused     the store answered a signed request with a no that trying again did not cure
     ├── SourceChanged    the file changed while it was read; nothing mixed was stored. Upload it again
     ├── AnswerUnreadable the server answered something that is not of this protocol
+    ├── FileReplaced     the stored file was replaced or removed while it was downloaded; no file was written
     └── NotVerified      downloaded bytes are not those that were stored; no file was written
 
 What the API itself says no to is a `putgate_protocol.problems.Problem`. Messages never hold a URL's query, a token
@@ -38,6 +39,10 @@ class SourceChanged(ClientError):
 
 class AnswerUnreadable(ClientError):
     """Not an answer of this protocol: a wrong URL, a proxy's page, or a server newer than this client."""
+
+
+class FileReplaced(ClientError):
+    """The name holds something else than when the download began."""
 
 
 class NotVerified(ClientError):

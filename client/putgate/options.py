@@ -17,7 +17,7 @@ def _threads() -> int:
 class Options:
     """Limits and patience.
 
-    `concurrency`: PUTs at once. More hides latency; too many only queue in the store.
+    `concurrency`: PUTs, or ranges of downloads, at once. More hides latency; too many only queue in the store.
     `hash_threads`: parts hashed at once; more than there are cores gains nothing.
     `large_files`: how many files of several parts are under way at once in `upload_many`; their parts share
     `concurrency`. Small files never wait for them.

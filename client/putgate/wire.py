@@ -26,6 +26,7 @@ from putgate.options import Options
 from putgate.retry import persist
 from putgate.token_file import TokenFile
 from putgate_protocol.messages.abort import AbortAnswer, AbortRequest
+from putgate_protocol.messages.access_url import AccessUrlAnswer, AccessUrlRequest
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.batch import BatchAnswer
 from putgate_protocol.messages.complete import CompleteAnswer, CompleteOutcome, CompleteRequest, Copying
@@ -155,6 +156,10 @@ class Wire:
         if answer.status not in (302, 303, 307) or location is None:
             raise AnswerUnreadable(f"{self._base}: answered HTTP {answer.status} to a download instead of a redirect")
         return location
+
+    async def access_url(self, request: AccessUrlRequest) -> AccessUrlAnswer:
+        """Raises `NotFound`."""
+        return _read(AccessUrlAnswer, (await self._post("access_url", request)).body)
 
     async def page(self, prefix: bytes, delimiter: str | None, cursor: str | None, limit: int) -> ListAnswer:
         query: dict[str, bytes | str | int] = {"limit": limit}

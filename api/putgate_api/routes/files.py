@@ -1,15 +1,16 @@
-"""`/files`: redirect, describe, remove, list."""
+"""`/files`: redirect, describe, remove, list; and `access_url`, which gives the redirect's URL itself."""
 
 from __future__ import annotations
 
-from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from putgate_api.files import Listing, describe, list_files, redirect, remove
-from putgate_api.routes.http import answer
+from putgate_api.disposition import Policy
+from putgate_api.files import Listing, access_url, describe, list_files, remove, signed_get
+from putgate_api.routes.http import answer, read
 from putgate_api.routes.serving import Serving
+from putgate_protocol.messages.access_url import AccessUrlRequest
 from putgate_protocol.messages.files import (
     HEADER_FILE_HASH,
     HEADER_PART_SIZE,
@@ -20,16 +21,23 @@ from putgate_protocol.messages.files import (
 from putgate_protocol.names import Name
 from putgate_protocol.problems import problem
 
-Disposition = Literal["AttachActiveContent", "Attach", "Inline"]
+NOT_KEPT = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+"""A signed URL is a secret: no cache may keep it, no page may tell it on."""
 
 
-def add_file_routes(app: web.Application, serving: Serving, disposition: Disposition) -> None:
+def add_file_routes(app: web.Application, serving: Serving, policy: Policy) -> None:
     async def get(request: web.Request) -> web.Response:
         caller = await serving.caller(request)
         name = name_of(request)
-        signed = await redirect(serving.bucket, caller, name, disposition=disposition)
-        headers = {"Location": signed.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-        return web.Response(status=302, headers=headers)
+        signed = await signed_get(serving.bucket, caller, name, policy)
+        return web.Response(status=302, headers={"Location": signed.url, **NOT_KEPT})
+
+    async def url(request: web.Request) -> web.Response:
+        caller = await serving.caller(request)
+        message = await read(request, AccessUrlRequest)
+        response = answer(await access_url(serving.bucket, caller, message, policy))
+        response.headers.update(NOT_KEPT)
+        return response
 
     async def head(request: web.Request) -> web.Response:
         found = await describe(serving.bucket, await serving.caller(request), name_of(request))
@@ -67,6 +75,7 @@ def add_file_routes(app: web.Application, serving: Serving, disposition: Disposi
     app.router.add_get(name, get, name="file", allow_head=False)
     app.router.add_head(name, head, name="stat")
     app.router.add_delete(name, delete, name="delete")
+    app.router.add_post("/object/access_url", url, name="access_url")
 
 
 def name_of(request: web.Request) -> Name:

@@ -56,7 +56,8 @@ class Connection:
             raise click.UsageError(f"the CA file: {error}") from None
 
 
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    """An option's callback."""
     try:
         return None if value is None else parse_duration(value)
     except ValueError as error:
@@ -95,7 +96,7 @@ _OPTIONS = (
     ),
     click.option(
         "--retry-for",
-        callback=_duration,
+        callback=duration,
         metavar="DURATION",
         help="How long to try again while the API or the store cannot be reached; 0s: hardly at all.  [default: 2m]",
     ),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Coroutine, Iterable
 from typing import Any, NoReturn
 
-from putgate.errors import AnswerUnreadable, ClientError, SourceChanged, Unreachable
+from putgate.errors import AnswerUnreadable, ClientError, FileReplaced, SourceChanged, Unreachable
 from putgate.upload.prepare import FileError
 from putgate_protocol.names import Name
 from putgate_protocol.problems import Forbidden, NotFound, Problem, Unauthenticated
@@ -76,6 +76,8 @@ def explain(error: Exception) -> str:
             return f"{error}; {after}" if after else str(error)
         case SourceChanged():
             return f"{error}; upload it again when nothing writes to it"
+        case FileReplaced():
+            return f"{error}; download it again"
         case Unreachable():
             return f"{error}; is the address right, and is it up?"
         case ClientError():

@@ -11,6 +11,7 @@ from putgate.cli.ls import ls
 from putgate.cli.rm import rm
 from putgate.cli.stat import stat
 from putgate.cli.upload import upload
+from putgate.cli.url import url
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (upload, download, ls, stat, rm, dev):
+for command in (upload, download, ls, stat, rm, url, dev):
     main.add_command(command)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import click
 
 from putgate.cli import render
 from putgate.cli.connection import Connection, with_connection
-from putgate.cli.exits import EPILOG, code_of_all, run, shown
+from putgate.cli.exits import EPILOG, run, shown
+from putgate.cli.intake import File, Folder, Intake
+from putgate.cli.report import Report
 from putgate.client import as_name
-from putgate.upload.job import Failed, Job
+from putgate.upload.job import Job
 from putgate.upload.progress import StateFiles
 from putgate.upload.source import FileSource
 from putgate_protocol.names import Name
@@ -25,14 +26,20 @@ HELP = """Upload each FILE straight into the bucket.
 putgate upload report.pdf                        stored as report.pdf
 putgate upload report.pdf --to 2026/june.pdf     stored as 2026/june.pdf
 putgate upload a.jpg b.jpg --to photos/          stored as photos/a.jpg, photos/b.jpg
+putgate upload -r album --to photos/             stored as photos/album/...
+putgate upload -r album/. --to photos/           stored as photos/...
 
 A file that is stored already is not sent again. An upload that was interrupted, even by a crash, goes on where it
 stopped when the same command is given again.
+
+With -r a FILE may be a folder: its regular files are uploaded, at any depth. Links below it are not followed; each
+has a line, as has everything else that is left out. A file that vanishes before it is read counts as failed.
 """
 
 
 @click.command("upload", help=HELP, epilog=EPILOG)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=bytes))
+@click.option("--recursive", "-r", is_flag=True, help="Also folders, with all that is below them; ends in a summary.")
 @click.option(
     "--to",
     metavar="NAME|FOLDER/",
@@ -50,6 +57,7 @@ def upload(
     connection: Connection,
     *,
     files: tuple[bytes, ...],
+    recursive: bool,
     to: str,
     content_type: str | None,
     metadata: tuple[str, ...],
@@ -57,22 +65,64 @@ def upload(
     if_match: str | None,
     as_json: bool,
 ) -> None:
-    if if_match is not None and len(files) > 1:
+    if if_match is not None and (len(files) > 1 or recursive):
         raise click.UsageError("--if-match is about one file")
-    sources = named(files, to)
+    roots = with_folders(files, to) if recursive else files_alone(files, to)
     pairs = _metadata(metadata)
-    jobs = [
-        Job(
+
+    def job(name: Name, source: FileSource) -> Job:
+        return Job(
             name=name,
-            source=FileSource(path, follow_symlinks=True),
+            source=source,
             content_type=content_type,
             metadata=pairs,
             if_absent=if_absent,
             if_match=if_match,
         )
-        for name, path in sources.items()
-    ]
-    run(_upload(connection, jobs, sources, as_json=as_json))
+
+    what = shown(files[0]) if len(files) == 1 else f"{len(files)} files"
+    bar = render.Bar(what, 0, quiet=as_json)
+    run(_upload(connection, Intake(roots=roots, make=job, report=Report(bar=bar, as_json=as_json, summary=recursive))))
+
+
+def files_alone(files: tuple[bytes, ...], to: str) -> list[File | Folder]:
+    return [File(path=path, name=name) for name, path in named(files, to).items()]
+
+
+def with_folders(files: tuple[bytes, ...], to: str) -> list[File | Folder]:
+    """As `cp -r` has it: a folder under its own last part, unless that is `.` or `..`. Raises `click.UsageError`."""
+    target = to.encode("utf-8", "surrogateescape")
+    if target and not target.endswith(b"/"):
+        raise click.UsageError("with -r, --to is a folder: end it in a slash")
+    plain = tuple(file for file in files if not os.path.isdir(file))  # noqa: PTH112 (bytes)
+    roots = files_alone(plain, to)
+    for file in files:
+        if file not in plain:
+            last = os.path.basename(file.rstrip(b"/"))  # noqa: PTH119
+            prefix = target if last in {b"", b".", b".."} else target + last + b"/"
+            roots.append(Folder(path=os.path.abspath(file), prefix=prefix))  # noqa: PTH100
+    _check_apart(roots, target)
+    return roots
+
+
+def _check_apart(roots: list[File | Folder], target: bytes) -> None:
+    """Two folders whose files may get the same names: which of them stays would be left to chance."""
+    prefixes = [root.prefix for root in roots if isinstance(root, Folder)]
+    if target in prefixes and len(roots) > 1:
+        raise click.UsageError("a folder's content and something else may get the same names: give them one by one")
+    for prefix in prefixes:
+        if prefix and not _is_prefix(prefix):
+            raise click.UsageError(f"{shown(prefix)} cannot begin a name")
+        if prefixes.count(prefix) > 1:
+            raise click.UsageError(f"two folders would both be stored below {shown(prefix)}")
+
+
+def _is_prefix(prefix: bytes) -> bool:
+    try:
+        as_name(prefix[:-1])
+    except NameProblem:
+        return False
+    return True
 
 
 def named(files: tuple[bytes, ...], to: str) -> dict[Name, bytes]:
@@ -107,40 +157,14 @@ def state_folder() -> Path:
     return Path(home) / "putgate" / "uploads"
 
 
-async def _upload(connection: Connection, jobs: list[Job], sources: Mapping[Name, bytes], *, as_json: bool) -> int:
+async def _upload(connection: Connection, intake: Intake) -> int:
     render.note_waiting()
-    sizes = {name: _size(path) for name, path in sources.items()}
-    many = f"{len(jobs)} files"
-    bar = render.Bar(str(jobs[0].name) if len(jobs) == 1 else many, sum(sizes.values()), quiet=as_json)
-    sent: dict[Name, int] = {}
-
-    def on_bytes(name: Name, count: int) -> None:
-        sent[name] = sent.get(name, 0) + count
-        bar.advance(count)
-
-    async def stream() -> AsyncIterator[Job]:
-        for job in jobs:
-            yield job
-
-    progress = StateFiles(state_folder(), connection.url, sources)
-    errors: list[Exception] = []
+    report = intake.report
+    progress = StateFiles(state_folder(), connection.url, intake.paths)
     async with connection.client() as client, contextlib.AsyncExitStack() as stack:
-        engine = client.engine(progress=progress, on_bytes=on_bytes)
-        with bar.shown():
-            outcomes = await stack.enter_async_context(contextlib.aclosing(engine.upload_many(stream())))
+        engine = client.engine(progress=progress, on_bytes=report.sent)
+        with report.bar.shown():
+            outcomes = await stack.enter_async_context(contextlib.aclosing(engine.upload_many(intake.jobs())))
             async for outcome in outcomes:
-                name = outcome.job.name
-                # What was not sent, because it was there or failed, is done all the same.
-                bar.advance(sizes[name] - sent.get(name, 0))
-                render.uploaded(outcome, as_json=as_json)
-                if isinstance(outcome, Failed):
-                    errors.append(outcome.error)
-    return code_of_all(errors)
-
-
-def _size(path: bytes) -> int:
-    """For the bar alone; what is wrong with the file is said when it is its turn."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 (bytes)
-    except OSError:
-        return 0
+                report.outcome(outcome, *intake.done(outcome.job.name))
+    return report.end()
