@@ -30,8 +30,6 @@ from putgate_operator.queue import WorkQueue
 from putgate_operator.seen import Place, Seen
 from putgate_operator.watches import Watches
 
-LEASE_NAME = "putgate-operator"
-
 log = structlog.get_logger("putgate.operator")
 
 
@@ -42,6 +40,7 @@ class Options:
     settings: OperatorSettings
     namespaces: Collection[str]
     lease_namespace: str
+    lease_name: str
     identity: str
     health_port: int
     workers: int
@@ -59,7 +58,7 @@ async def run(options: Options) -> None:
     queue: WorkQueue[Place] = WorkQueue()
     watching = Watching(seen, queue.add, namespaces=not options.namespaces)
     leases = ApiServer(configuration, observe=metrics.requested, read_timeout=WRITE_TIMEOUT)
-    elector = Elector(leases, namespace=options.lease_namespace, name=LEASE_NAME, identity=options.identity)
+    elector = Elector(leases, namespace=options.lease_namespace, name=options.lease_name, identity=options.identity)
     server = ApiServer(configuration, guard=elector.guard, observe=metrics.requested)
     metrics.follow(
         # A standby only keeps its queue warm.

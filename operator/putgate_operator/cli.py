@@ -32,6 +32,12 @@ def main() -> None:
 @click.option(
     "--lease-namespace", envvar="POD_NAMESPACE", required=True, help="Where the Lease is.  [env: POD_NAMESPACE]"
 )
+@click.option(
+    "--lease-name",
+    default="putgate-operator",
+    show_default=True,
+    help="The Lease: of the operators that share one, one works.",
+)
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8082, show_default=True)
 @click.option("--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="UploadBuckets at once.")
 @click.option(
@@ -63,6 +69,7 @@ def run_command(
     image: str,
     image_pull_policy: str,
     lease_namespace: str,
+    lease_name: str,
     health_port: int,
     workers: int,
     max_concurrent_rollouts: int,
@@ -87,6 +94,7 @@ def run_command(
         settings=settings,
         namespaces=namespaces,
         lease_namespace=lease_namespace,
+        lease_name=lease_name,
         # A restarted container has its pod's name too, but must not pass for its predecessor.
         identity=f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}",
         health_port=health_port,

@@ -124,8 +124,8 @@ def test_a_namespaced_operator_can_work_in_its_namespaces_only(control_plane: Co
     assert may("patch", "uploadbuckets", "putgate.io", inside, part="status")
     assert may("create", "secrets", "", inside)
     assert may("get", "namespaces", "", inside, name=inside)
-    assert may("update", "leases", "coordination.k8s.io", home, name="putgate-operator")
-    assert not may("update", "leases", "coordination.k8s.io", home, name="another")
+    assert may("update", "leases", "coordination.k8s.io", home, name=f"{RELEASE}-putgate")
+    assert not may("update", "leases", "coordination.k8s.io", home, name="putgate-operator")
     assert not may("get", "secrets", "", inside)
     assert not may("list", "secrets", "", inside)
     for elsewhere in (home, outside, ""):

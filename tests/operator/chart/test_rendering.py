@@ -10,7 +10,6 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from putgate_operator.app import LEASE_NAME
 from putgate_operator.cli import run_command
 from putgate_operator.kinds import EVENT, LEASE, NAMESPACE, SECRET, UPLOAD_BUCKET, WATCHED, WRITTEN, Kind
 from tests.operator.chart.rendering import CHART, GOLDEN, SETS, golden_text, granted, rendered
@@ -84,6 +83,7 @@ def test_the_operator_understands_its_arguments(name: str) -> None:
     assert said["image"] == container["image"]
     assert said["image_pull_policy"] == container["imagePullPolicy"]
     assert said["lease_namespace"] == RELEASE_NAMESPACE
+    assert said["lease_name"] == one(rendered(SETS[name]), "Deployment")["metadata"]["name"]
     assert [said["health_port"]] == [port["containerPort"] for port in container["ports"]]
     operator = SETS[name].get("operator", {})
     assert said["workers"] == operator.get("workers", 8)
@@ -210,10 +210,12 @@ def test_no_role_has_a_wildcard_or_reads_secrets(name: str) -> None:
             assert not found & {("", "secrets", verb) for verb in ("get", "list", "watch", "update", "patch")}
 
 
-def test_the_lease_is_the_operators_own() -> None:
-    rules = rules_of(rendered({}), "Role", "pg-putgate-lease")
+@pytest.mark.parametrize("name", ["pg-putgate", "another"])
+def test_the_lease_is_the_releases_own(name: str) -> None:
+    """Releases that share a namespace may look after different ones, and must not wait for each other."""
+    rules = rules_of(rendered({"fullnameOverride": name}), "Role", f"{name}-lease")
     assert granted(rules) == wanted(LEASE, "create", "get", "update")
-    assert [rule.get("resourceNames") for rule in rules] == [None, [LEASE_NAME]]
+    assert [rule.get("resourceNames") for rule in rules] == [None, [name]]
 
 
 def test_a_namespaced_install_has_a_role_in_each_namespace_and_no_cluster_role() -> None:

@@ -46,6 +46,7 @@ class OperatorProcess:
                     "run",
                     "--image=putgate:test",
                     f"--lease-namespace={self.home.namespace}",
+                    f"--lease-name={rights.LEASE}",
                     f"--health-port={self.health_port}",
                     *self.options,
                 ],

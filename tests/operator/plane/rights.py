@@ -17,6 +17,9 @@ from tests.operator.chart.rendering import granted, rendered
 from tests.servers.kube.control_plane import ControlPlane
 from tests.servers.kube.waiting import until
 
+LEASE = "putgate-operator"
+"""What a test's replicas share, though each has an account, and with it a release, of its own."""
+
 KINDS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 
 
@@ -58,7 +61,15 @@ def objects(namespace: str, account: str, *, everywhere: bool) -> list[dict[str,
         "rbac": {"namespaced": not everywhere, "aggregate": False},
         "crds": {"enabled": False},
     }
-    return [each for (kind, _, _), each in rendered(values, namespace=namespace).items() if kind in KINDS]
+    made = [each for (kind, _, _), each in rendered(values, namespace=namespace).items() if kind in KINDS]
+    return [_of_shared_lease(each) for each in made]
+
+
+def _of_shared_lease(made: dict[str, Any]) -> dict[str, Any]:
+    if "rules" not in made:
+        return made
+    named = [rule | {"resourceNames": [LEASE]} if "resourceNames" in rule else rule for rule in made["rules"]]
+    return made | {"rules": named}
 
 
 def rights(made: Collection[dict[str, Any]]) -> set[Right]:
