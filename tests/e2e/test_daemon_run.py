@@ -73,12 +73,13 @@ def test_what_appears_in_the_folder_appears_in_the_bucket(home: Stack) -> None:
 
 
 def test_a_name_that_is_not_utf8_is_uploaded_though_it_ends_the_watcher(home: Stack) -> None:
-    daemon = live(home)
+    # Before the start, so that it is surely watched when the odd name comes.
     (home.folder / "sub").mkdir()
+    daemon = live(home)
     with open(os.fsencode(home.folder) + b"/sub/bad\xff", "wb") as file:  # noqa: PTH123
         file.write(b"odd name")
     home.wait_content("in/sub/bad%FF", b"odd name")
-    assert daemon.of("watch_failed")
+    daemon.wait_for("watch_failed", 1)
     (home.folder / "after").write_bytes(b"still alive")
     home.wait_content("in/after", b"still alive")
     assert daemon.stop() == 0
