@@ -94,6 +94,7 @@ class _Pipeline:
         self._stirred = asyncio.Event()
         self._all_taken = False
         self._under_way = 0
+        self._sending = 0
         self._done = asyncio.Event()
 
     async def run(self, jobs: AsyncIterable[Job]) -> None:
@@ -185,6 +186,7 @@ class _Pipeline:
                         self._means.memory.give(item.size)
                     self._fail([item.prepared.job for item in batch], error)
                     continue
+                self._sending += len(batch)
                 for item, answer in zip(batch, answers, strict=True):
                     first = None if isinstance(answer, Problem) else answer
                     group.create_task(self._deliver(item, first))
@@ -199,6 +201,8 @@ class _Pipeline:
             outcome = Failed(job=job, error=error)
         finally:
             self._means.memory.give(item.size)
+            self._sending -= 1
+            self._stirred.set()
         if isinstance(outcome, Failed) and is_stale_rule(outcome.error):
             # Hashed under a rule that is no more: from the start, with the others that need a way of their own.
             self._means.wire.forget_limit()
@@ -217,10 +221,13 @@ class _Pipeline:
             self._finish(outcome)
 
     async def _next_jobs(self) -> list[Job]:
-        """What is there now, up to a batch; waits for the first. A name that is under way waits for its end."""
+        """What is there now, up to a batch; waits for the first. A name that is under way waits for its end.
+
+        While a batch's worth is being sent, a smaller one would only cost calls: its files would wait behind those.
+        """
         jobs: list[Job] = []
         while not jobs:
-            while not self._ready:
+            while not self._ready or len(self._ready) < MAX_ITEMS <= self._sending:
                 self._stirred.clear()
                 await self._stirred.wait()
             while self._ready and len(jobs) < MAX_ITEMS:
