@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -16,6 +17,9 @@ pytest_plugins = [
     "tests.servers.kube.control_plane",
     "tests.servers.node.cluster",
 ]
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would be every program of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import urllib.request
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -74,7 +75,8 @@ class Puppet(BaseHTTPRequestHandler):
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return 200, json.loads(answer.read())
-        except OSError as error:
+        except (OSError, HTTPException) as error:
+            # The other end may die in the middle of its answer.
             return 502, str(error)
 
 
