@@ -17,6 +17,7 @@ A client decides by `code`, shows `detail`, and never parses it.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Self
 
 STATUS: dict[str, int] = {
@@ -40,6 +41,7 @@ STATUS: dict[str, int] = {
     "upload_gone": 404,
     "part_size_mismatch": 409,
     "parts_missing": 409,
+    "part_redeclared": 409,
     "upload_busy": 409,
     "name_conflict": 409,
     "upload_expired": 410,
@@ -59,6 +61,11 @@ STATUS: dict[str, int] = {
 HEADER_CODE = "X-Putgate-Code"
 """Repeats a problem's code: the answer to a HEAD has no body."""
 
+HEADER_REQUEST_ID = "X-Request-Id"
+"""Which request it is, for both sides' logs: a client's own id where it is plain, and in every answer."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
 MAX_RETRY_AFTER = 24 * 3600.0
 """The longest wait in seconds that is believed of an answer."""
 
@@ -68,7 +75,7 @@ class Problem(Exception):
 
     `code`: stable, from `STATUS`. `detail`: for people; names the object and what to do, never a URL's query,
     a token or file content. `retry_after`: seconds, where a retry helps. `parts`: part numbers, for
-    `parts_missing`.
+    `parts_missing`. `request_id`: under which the server's log tells of it, where it is known.
     """
 
     statuses: ClassVar[tuple[int, ...]] = ()
@@ -86,9 +93,11 @@ class Problem(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.parts = parts
+        self.request_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.detail} ({self.code})"
+        told = f"{self.detail} ({self.code})"
+        return told if self.request_id is None else f"{told} (request {self.request_id})"
 
     @property
     def status(self) -> int:
@@ -106,6 +115,8 @@ class Problem(Exception):
             body["retry_after"] = self.retry_after
         if self.parts:
             body["parts"] = list(self.parts)
+        if self.request_id is not None:
+            body["request_id"] = self.request_id
         return body
 
     @classmethod
@@ -116,18 +127,25 @@ class Problem(Exception):
         """
         if isinstance(body, dict) and isinstance(code := body.get("code"), str) and code in STATUS:
             parts = body.get("parts")
-            return problem(
+            found = problem(
                 code,
                 _plain(body.get("detail", "")),
                 retry_after=_seconds(body.get("retry_after")),
                 parts=tuple(p for p in parts if type(p) is int) if isinstance(parts, list) else (),
             )
+            found.request_id = request_id_of(body.get("request_id"))
+            return found
         if body is None and code in STATUS:
             return problem(code, f"the server refused: {code.replace('_', ' ')}")
         return problem(
             _FOREIGN.get(status, "internal_error" if status < 502 else "store_unavailable"),
             f"the server answered HTTP {status} without a problem document",
         )
+
+
+def request_id_of(value: object) -> str | None:
+    """An id of a request that is plain enough for a log and a header, or None."""
+    return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else None
 
 
 def _seconds(value: object) -> float | None:

@@ -95,6 +95,7 @@ class MemoryStore:
     ) -> None:
         self.objects: dict[str, StoredObject] = {}
         self.rules: dict[str, AbortRule] = {}
+        self.origins: dict[str, Sequence[str]] = {}
         self._limits = limits or StoreLimits()
         self._clock = clock
         self._reserves = reserves
@@ -351,6 +352,13 @@ class MemoryStore:
     async def ensure_abort_rule(self, rule_id: str, prefix: str, days: int) -> None:
         self._check_exists()
         self.rules[rule_id] = AbortRule(prefix=prefix, days=days)
+
+    async def ensure_cors_rule(self, rule_id: str, origins: Sequence[str]) -> None:
+        self._check_exists()
+        if origins:
+            self.origins[rule_id] = tuple(origins)
+        else:
+            self.origins.pop(rule_id, None)
 
     # --- inside ---
 

@@ -385,6 +385,18 @@ class ExpiresUploads(Protocol):
 
 
 @runtime_checkable
+class AllowsOrigins(Protocol):
+    """The store lets web pages of other origins use its signed URLs, by a CORS rule."""
+
+    async def ensure_cors_rule(self, rule_id: str, origins: Sequence[str]) -> None:
+        """Have exactly one rule under `rule_id`, for these origins (`*`: all), or none where there are no origins; and
+        leave every other rule as it is. GET; write when it differs; GET again and compare. Raises `Unsupported` or
+        `Refused` where the store does not let us.
+        """
+        ...
+
+
+@runtime_checkable
 class Probeable(Protocol):
     """The store can be looked at as the probe needs it."""
 

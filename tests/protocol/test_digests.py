@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from putgate_protocol.digests import FileHash, PartHash
+from putgate_protocol.digests import FileHash, Md5, PartHash
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -43,3 +43,23 @@ def test_what_is_no_hash(text: str) -> None:
 def test_a_digest_has_32_bytes(size: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         FileHash(bytes(size))
+
+
+@given(st.binary())
+def test_an_md5_is_written_as_content_md5_is(data: bytes) -> None:
+    digest = Md5.of(data)
+    assert digest == hashlib.md5(data, usedforsecurity=False).digest()
+    assert str(digest) == base64.b64encode(digest).decode()
+    assert Md5.parse(str(digest)) == digest
+    assert digest.is_etag(digest.hex())
+    assert digest.is_etag(digest.hex().upper())
+    assert not digest.is_etag(f"{digest.hex()}-1")
+    assert not digest.is_etag("")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "=" * 24, "A" * 24, "A" * 22 + "=", "A" * 21 + "B==", "A" * 22 + "==\n", "٠" * 24, "0" * 32]
+)
+def test_what_is_no_md5(text: str) -> None:
+    with pytest.raises(ValueError):
+        Md5.parse(text)

@@ -17,7 +17,7 @@ PUBLISHED = {
     401: "unauthenticated",
     403: "forbidden",
     404: "not_found upload_gone",
-    409: "part_size_mismatch parts_missing upload_busy name_conflict",
+    409: "part_size_mismatch parts_missing part_redeclared upload_busy name_conflict",
     410: "upload_expired",
     412: "precondition_failed",
     413: "too_large body_too_large",

@@ -29,6 +29,7 @@ BUCKET = "putgate-test"
 HOW = "apt-get install --no-install-recommends radosgw ceph-mon ceph-osd ceph-common"
 
 _ROOT = Identity(access_key="putgate-test-key", secret_key="putgate-test-secret")
+_TRIES = 3
 _TREE = Path(__file__).parents[2]
 
 
@@ -66,14 +67,23 @@ def used(folder: Path) -> Iterator[Ceph]:
         fcntl.flock(users, fcntl.LOCK_SH)
         fcntl.flock(starting, fcntl.LOCK_EX)
         if not (folder / READY).exists():
-            _start(folder)
+            _come_up(folder)
         ceph = Ceph(folder, json.loads((folder / READY).read_text())["port"])
         ceph.have_bucket()
         fcntl.flock(starting, fcntl.LOCK_UN)
         yield ceph
 
 
-def _start(folder: Path) -> None:
+def _come_up(folder: Path) -> None:
+    """Another process may take a port between its choice and its use, and then nothing comes up behind it."""
+    for _ in range(_TRIES - 1):
+        if _start(folder):
+            return
+    assert _start(folder), f"{(folder / FAILED).read_text()}; see {folder}/cluster.log"
+
+
+def _start(folder: Path) -> bool:
+    """Whether it came up, on ports that were free a moment ago."""
     shutil.rmtree(folder / "cluster", ignore_errors=True)
     (folder / FAILED).unlink(missing_ok=True)
     ports = [str(port) for port in free_ports(2)]
@@ -84,9 +94,11 @@ def _start(folder: Path) -> None:
         )  # fmt: skip
     deadline = time.monotonic() + START_DEADLINE
     while not (folder / READY).exists():
-        assert not (folder / FAILED).exists(), (folder / FAILED).read_text()
+        if (folder / FAILED).exists():
+            return False
         assert time.monotonic() < deadline, f"Ceph does not come up; see {folder}/cluster.log"
         time.sleep(0.1)
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ FAILED = "failed.txt"
 ROOT_USER = "putgate"
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 START_DEADLINE = 180.0
+COMMAND_DEADLINE = 60.0
+"""Seconds for one command. Those that ask a monitor that is not there would wait for ever."""
 
 _CONFIG = """\
 [global]
@@ -128,7 +130,7 @@ class Cluster:
 
 def run(command: list[str]) -> str:
     """Output of a short command. Raises `AssertionError` with what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_DEADLINE)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_DEADLINE)
     assert done.returncode == 0, f"{command[0]} answered {done.returncode}:\n{done.stderr[-2000:]}"
     return done.stdout
 

@@ -30,6 +30,15 @@ class S3Server:
     endpoint: str
     bucket: str
     identity: Identity
+    region: str = REGION
+
+    @property
+    def access_key(self) -> str:
+        return self.identity.access_key
+
+    @property
+    def secret_key(self) -> str:
+        return self.identity.secret_key
 
     def client(self, identity: Identity | None = None) -> Any:
         """A plain blocking S3 client, for what a test prepares and looks at. Close it."""

@@ -15,6 +15,7 @@ from putgate_protocol.digests import PartHash
 from putgate_protocol.names import encode
 from putgate_storage.errors import ConditionFailed, Refused, Transient
 from putgate_storage.store import (
+    AllowsOrigins,
     Condition,
     CopiesParts,
     DeletesIfMatch,
@@ -600,3 +601,9 @@ class StoreContract(Deviating):
         await store.ensure_abort_rule("putgate-test", prefix, 7)
         await store.ensure_abort_rule("putgate-test", prefix, 7)
         await store.ensure_abort_rule("putgate-test", prefix, 3)
+
+    async def test_the_cors_rule_is_kept_and_taken_back(self, store: Store) -> None:
+        assert isinstance(store, AllowsOrigins)
+        for origins in (["https://a.example"], ["https://a.example", "http://b.example:8080"], ["*"], []):
+            await store.ensure_cors_rule("putgate-test", origins)
+            await store.ensure_cors_rule("putgate-test", origins)

@@ -65,6 +65,18 @@ async def test_answers_to_a_write(answer: Canned, kind: type[StoreError], code: 
     assert raised.value.__cause__ is not None
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "ExpiredToken"), (403, "InvalidAccessKeyId")])
+async def test_a_head_that_is_refused_learns_why(status: int, code: str, folder: Path) -> None:
+    """The answer to it has no body; another call's has."""
+    async with canned_store(lambda _: error(status, code)) as endpoint:
+        store = await opened(endpoint, folder)
+        with pytest.raises(Permanent) as raised:
+            await store.head("some/key")
+        await store.aclose()
+    assert raised.value.code == code
+    assert "HeadObject 'some/key'" in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("status", "code", "condition", "kind"),
     [

@@ -116,6 +116,7 @@ CALLS: dict[str, Callable[[S3Store], Awaitable[object]]] = {
     "delete_if_match": lambda store: store.delete_if_match("k", "e"),
     "list_uploads": lambda store: store.list_uploads("p"),
     "ensure_abort_rule": lambda store: store.ensure_abort_rule("rule", "", 7),
+    "ensure_cors_rule": lambda store: store.ensure_cors_rule("rule", ["*"]),
 }
 
 
@@ -241,3 +242,11 @@ async def test_a_listing_that_is_cut_short_is_no_whole_one(
     with pytest.raises(Permanent) as raised:
         await call(store)
     assert raised.value.code == "ListingBroken"
+
+
+async def test_cors_rules_with_settings_that_would_be_lost_are_left_alone(canned: Canned, store: S3Store) -> None:
+    rule = b"<CORSRule><ID>theirs</ID><AllowedOrigin>*</AllowedOrigin><Odd>1</Odd></CORSRule>"
+    canned.answers = [http("200 OK", b"<CORSConfiguration>%b</CORSConfiguration>" % rule)]
+    with pytest.raises(Refused, match="Odd"):
+        await store.ensure_cors_rule("ours", ["*"])
+    assert len(canned.requests) == 1

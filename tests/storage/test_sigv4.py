@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import botocore.session
 import pytest
-from botocore.auth import S3SigV4QueryAuth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials as BotoCredentials
@@ -131,6 +131,19 @@ def test_parts_equal_botocore(
     assert taken_apart(ours.url) == taken_apart(theirs)
     assert ours.method == "PUT"
     assert set(ours.headers) == signed_headers(ours) - {"host"}
+
+
+@unhurried
+@given(place=places, token=tokens, key=keys)
+def test_a_head_equals_botocore(place: tuple[str, Style], token: str | None, key: str) -> None:
+    made = signer(place)
+    theirs = AWSRequest("HEAD", made.address.url(made.address.path(key)))
+    S3SigV4Auth(BotoCredentials("AKIDEXAMPLE", "wJalr/secret+key", token), "s3", REGION).add_auth(theirs)
+    date = datetime.strptime(theirs.headers["X-Amz-Date"], "%Y%m%dT%H%M%S%z")
+    credentials = Credentials(access_key="AKIDEXAMPLE", secret_key="wJalr/secret+key", token=token)
+    ours = made.authorize("HEAD", key, credentials, date)
+    assert ours.pop("host") == made.address.host
+    assert ours == {name.lower(): value for name, value in theirs.headers.items()}
 
 
 def signed_headers(request: SignedRequest) -> set[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 
 from putgate_storage.errors import ConditionFailed, Permanent, Refused, Transient
 from putgate_storage.memory import MemoryStore
 from putgate_storage.store import (
+    AllowsOrigins,
     CopiesParts,
     DeletesIfMatch,
     ExpiresUploads,
@@ -22,13 +23,14 @@ from putgate_storage.store import (
     Probeable,
     Store,
 )
+from putgate_storage.wrap.deadline import deadlined
 from putgate_storage.wrap.limit import limited
 from putgate_storage.wrap.meter import metered
 from putgate_storage.wrap.retry import Patience, retrying
 from putgate_storage.wrap.wrapped import Operation, wrap
 
 T = TypeVar("T")
-ABILITIES = (ListsUploads, CopiesParts, DeletesIfMatch, ManagesBucket, ExpiresUploads, Probeable)
+ABILITIES = (ListsUploads, CopiesParts, DeletesIfMatch, ManagesBucket, ExpiresUploads, AllowsOrigins, Probeable)
 
 
 class CoreOnly:
@@ -248,3 +250,22 @@ async def test_a_cancelled_call_is_observed() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert seen == ["cancelled"]
+
+
+class Hanging(CoreOnly):
+    """Heads never come back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = self.never
+
+    async def never(self, key: str) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_call_that_hangs_is_cut_off_as_transient() -> None:
+    store = deadlined(cast("Store", Hanging()), 0.05)
+    with pytest.raises(Transient) as raised:
+        await store.head("k")
+    assert raised.value.code == "DeadlineExceeded"
+    await store.put_small("k", b"x")

@@ -139,7 +139,7 @@ class Row:
         if self.verdict == "passed":
             return f"{self.check}: passed ({self.seen})"
         words = WHEN_FAILED[self.check] if self.verdict == "failed" else "could not be found out"
-        return f"{self.check}: {words} ({self.seen})"
+        return f"{words} ({self.seen}; probe row {self.check})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

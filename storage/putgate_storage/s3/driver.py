@@ -1,8 +1,8 @@
-"""The S3 driver: control calls through aiobotocore, signed requests by `sigv4`.
+"""The S3 driver: control calls through aiobotocore, signed requests and HEAD by `sigv4`.
 
 It retries nothing (`wrap.retry` does), limits nothing and measures nothing. `endpoint` is dialled and
-`public_endpoint` only signed. Control calls are signed by botocore with the local clock, which offers no other;
-URLs are signed with the store's time.
+`public_endpoint` only signed. Other control calls are signed by botocore with the local clock, which offers no
+other; what `sigv4` signs has the store's time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from putgate_storage.s3.address import Address
 from putgate_storage.s3.bucket import Bucket
 from putgate_storage.s3.calls import Calls
 from putgate_storage.s3.clock import Clock, StoreClock, utc_now
+from putgate_storage.s3.cors import BucketCors
 from putgate_storage.s3.credentials import CredentialSource, credential_source
 from putgate_storage.s3.errors import LIBRARY_ERRORS, Absent, endless, translate
 from putgate_storage.s3.headers import (
@@ -35,6 +36,7 @@ from putgate_storage.s3.headers import (
     if_match,
     unquoted,
 )
+from putgate_storage.s3.heads import Heads, parse_head
 from putgate_storage.s3.http import OneRequestSession, never_redirect
 from putgate_storage.s3.presign import Presigner
 from putgate_storage.s3.providers import profile, style
@@ -134,7 +136,7 @@ def _config(addressing: str) -> AioConfig:
 
 class S3Store:
     """One bucket. Implements the core, ListsUploads, CopiesParts, DeletesIfMatch, ListsVersions, ManagesBucket,
-    ExpiresUploads, HasCredentials and Probeable.
+    ExpiresUploads, AllowsOrigins, HasCredentials and Probeable.
     """
 
     def __init__(
@@ -157,8 +159,10 @@ class S3Store:
         self._call = Calls(clock)
         location = settings.region if settings.provider == "AWS" and settings.region != "us-east-1" else None
         self._bucket = Bucket(client, self._call, settings.bucket, location)
+        self._cors = BucketCors(client, self._call, settings.bucket)
         self._quoted = self._profile.quoted_if_match
         self._presigner = Presigner(Signer(public, settings.region), credentials, clock, quoted=self._quoted)
+        self._heads = Heads(client, self._name, Signer(dialled, settings.region), credentials, clock)
         self._presigner_of_age = partial(
             Presigner, Signer(dialled, settings.region), credentials, clock, quoted=self._quoted
         )
@@ -324,17 +328,10 @@ class S3Store:
     async def head(self, key: str) -> Head | None:
         sent = self._clock.local()
         try:
-            answer = await self._call("HeadObject", key, self._client.head_object(Bucket=self._name, Key=key))
+            answer = await self._call("HeadObject", key, self._heads(key))
         except Absent:
             return None
-        return Head(
-            size=answer["ContentLength"],
-            etag=unquoted(answer["ETag"]),
-            modified=answer["LastModified"].astimezone(UTC),
-            date=self._call.date(answer, sent),
-            content_type=answer.get("ContentType"),
-            metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
-        )
+        return parse_head(key, answer, self._call.date(answer, sent))
 
     async def get_small(self, key: str, max_bytes: int) -> Small | None:
         sent = self._clock.local()
@@ -495,6 +492,9 @@ class S3Store:
 
     async def ensure_abort_rule(self, rule_id: str, prefix: str, days: int) -> None:
         await self._bucket.ensure_abort_rule(rule_id, prefix, days)
+
+    async def ensure_cors_rule(self, rule_id: str, origins: Sequence[str]) -> None:
+        await self._cors.ensure_rule(rule_id, origins)
 
 
 def _keep_latest(found: dict[int, PartTypeDef], part: PartTypeDef) -> None:

@@ -44,6 +44,7 @@ _ABSENT: Mapping[str, frozenset[str]] = {
     "UploadPartCopy": frozenset({"NoSuchUpload", "NoSuchKey"}),
     "AbortMultipartUpload": frozenset({"NoSuchUpload"}),
     "CompleteMultipartUpload": frozenset({"NoSuchUpload", "NoSuchKey"}),
+    "GetBucketCors": frozenset({"NoSuchCORSConfiguration"}),
     "GetBucketLifecycleConfiguration": frozenset({"NoSuchLifecycleConfiguration"}),
 }
 """What says that a thing is not there, by operation. Any other 404 may be a proxy's on the way, and says nothing."""
@@ -116,13 +117,18 @@ def translate(error: Exception, operation: str, key: str, *, conditional: bool) 
     if isinstance(error, ClientError):
         return _answered(error.response, operation, key, conditional=conditional)
     name = type(error).__name__
-    what = f"{operation} {key!r}: {name}"
+    why = _why(error)
+    what = f"{_subject(operation, key)}: {why or name}"
     if isinstance(error, SSLError) and isinstance(error.kwargs.get("error"), aiohttp.ClientConnectorCertificateError):
         return Permanent(f"{what}: no TLS connection; is the certificate trusted (ca_bundle)?", code=name)
     if isinstance(error, BotoCoreError) and not isinstance(error, _UNREACHABLE):
         return Permanent(what, code=name)
-    why = _why(error)
-    return Transient(f"{what}: {why}" if why else what, code=name)
+    return Transient(what, code=name)
+
+
+def _subject(operation: str, key: str) -> str:
+    """Calls about the bucket itself have no key."""
+    return f"{operation} {key!r}" if key else operation
 
 
 def _why(error: Exception) -> str | None:
@@ -146,7 +152,7 @@ def _answered(response: Mapping[str, Any], operation: str, key: str, *, conditio
     metadata = response.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0))
     code = str(response.get("Error", {}).get("Code") or status)
-    what = f"{operation} {key!r}: {code} (HTTP {status})"
+    what = f"{_subject(operation, key)}: {code} (HTTP {status})"
     region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or response.get("Error", {}).get("Region")
     if region and _REGION.fullmatch(region):
         what += f"; the bucket is in region {region}"

@@ -64,10 +64,12 @@ def unknown_settings(xml: bytes, known: frozenset[str]) -> list[str]:
     return sorted(names - known)
 
 
-def settings_known_to(model: Any) -> frozenset[str]:
-    """The XML names of everything that botocore's model has of a lifecycle configuration."""
-    shape = model.operation_model("PutBucketLifecycleConfiguration").input_shape.members["LifecycleConfiguration"]
-    names = {"LifecycleConfiguration"}
+def settings_known_to(
+    model: Any, operation: str = "PutBucketLifecycleConfiguration", member: str = "LifecycleConfiguration"
+) -> frozenset[str]:
+    """The XML names of everything that botocore's model has of what an operation writes."""
+    shape = model.operation_model(operation).input_shape.members[member]
+    names = {member}
     _collect(shape, names)
     return frozenset(names)
 

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Protocol, TypeVar, cast
 
 from putgate_storage.store import (
+    AllowsOrigins,
     Condition,
     CopiedPart,
     CopiesParts,
@@ -223,6 +224,12 @@ class _Expires(_Core):
         return await self._around(_again("ensure_abort_rule"), lambda: inner.ensure_abort_rule(rule_id, prefix, days))
 
 
+class _AllowsOrigins(_Core):
+    async def ensure_cors_rule(self, rule_id: str, origins: Sequence[str]) -> None:
+        inner = cast("AllowsOrigins", self._inner)
+        return await self._around(_again("ensure_cors_rule"), lambda: inner.ensure_cors_rule(rule_id, origins))
+
+
 class _Probeable(_Core):
     def probe_view(self, *, age: timedelta = timedelta(0)) -> Store:
         return wrap(cast("Probeable", self._inner).probe_view(age=age), self._around)
@@ -239,6 +246,7 @@ _MIXINS: dict[type, type] = {
     ListsVersions: _ListsVersions,
     HasCredentials: _HasCredentials,
     ExpiresUploads: _Expires,
+    AllowsOrigins: _AllowsOrigins,
     Probeable: _Probeable,
 }
 
