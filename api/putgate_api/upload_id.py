@@ -72,14 +72,15 @@ def parse_upload_keys(text: str) -> UploadKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadToken:
-    """What an upload id says. `commit`: how the file is published. `expires`: the end of the token itself; an open
+    """What an upload id says. `commit`: how the file is published; of a `stream`, whose
+    `file_hash` and `size` are those of nothing, by complete. `expires`: the end of the token itself; an open
     session may end earlier and is the one that decides.
     """
 
     bucket_id: str
     owner: str
     name: Name
-    commit: Literal["put", "complete"]
+    commit: Literal["put", "complete", "stream"]
     nonce: str
     file_hash: FileHash
     size: int

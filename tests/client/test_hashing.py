@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from putgate.errors import SourceChanged
 from putgate.upload.hashing import CHUNK, hash_part, hash_parts
 from putgate.upload.source import BytesReading, FileSource
-from putgate_protocol.digests import FileHash, PartHash
+from putgate_protocol.digests import FileHash, Md5, PartHash
 from putgate_protocol.parts import PartPlan
 
 
@@ -23,7 +23,7 @@ async def _hashes(data: bytes, part_size: int, first: int, threads: int) -> list
         plan = PartPlan(size=len(data), part_size=part_size)
         told: list[int] = []
         found = [
-            digest
+            digest.sha256
             async for digest in hash_parts(
                 BytesReading(data, ""), plan, first=first, threads=threads, pool=pool, on_hashed=told.append
             )
@@ -44,8 +44,23 @@ def test_parts_of_several_chunks(size: int, tmp_path: Path) -> None:
     path.write_bytes(os.urandom(size))
     reading = FileSource(path).open()
     part = PartPlan(size=size, part_size=size).part(1)
-    assert FileHash.of([hash_part(reading, part)]) == FileHash.of([hashlib.sha256(path.read_bytes()).digest()])
+    assert FileHash.of([hash_part(reading, part).sha256]) == FileHash.of([hashlib.sha256(path.read_bytes()).digest()])
     reading.close()
+
+
+def test_both_digests_come_of_one_reading() -> None:
+    class Counted(BytesReading):
+        read = 0
+
+        def pread(self, length: int, offset: int) -> bytes:
+            self.read += length
+            return super().pread(length, offset)
+
+    data = os.urandom(2 * CHUNK + 7)
+    reading, part = Counted(data, ""), PartPlan(size=len(data), part_size=len(data)).part(1)
+    assert hash_part(reading, part, with_md5=True) == (PartHash.of(data), Md5.of(data))
+    assert reading.read == len(data)
+    assert hash_part(reading, part).md5 is None
 
 
 def test_a_file_cut_short_is_noticed_while_it_is_hashed(tmp_path: Path) -> None:

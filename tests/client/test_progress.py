@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from putgate.upload.progress import Known, StateFiles, _load, _save
-from putgate_protocol.digests import PartHash
+from putgate_protocol.digests import Md5, PartHash
 from putgate_protocol.names import Name
 
 NAME = Name.parse(b"a/b")
@@ -46,6 +46,7 @@ async def test_server_name_and_path_keep_states_apart(tmp_path: Path) -> None:
         change_key=st.text(st.characters(exclude_categories=["Cs"])),
         part_size=st.integers(1, 2**50),
         part_hashes=st.lists(st.binary(min_size=32, max_size=32).map(PartHash), max_size=5).map(tuple),
+        part_md5s=st.lists(st.binary(min_size=16, max_size=16).map(Md5), max_size=5).map(tuple),
         upload_id=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
     )
 )
@@ -69,6 +70,15 @@ async def test_a_state_of_another_version_is_no_state(tmp_path: Path) -> None:
     state = json.loads(files.path(NAME).read_bytes())
     files.path(NAME).write_text(json.dumps(state | {"state_version": 2}))
     assert await files.load(NAME) is None
+
+
+async def test_a_state_from_before_there_were_md5s_is_one(tmp_path: Path) -> None:
+    files = _files(tmp_path)
+    await files.save(NAME, KNOWN)
+    state = json.loads(files.path(NAME).read_bytes())
+    del state["part_md5s"]
+    files.path(NAME).write_text(json.dumps(state))
+    assert await files.load(NAME) == KNOWN
 
 
 async def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -34,9 +34,16 @@ class RecordKeys:
     def sessions(self) -> str:
         return f"{self.root}sessions/"
 
+    @property
+    def indexes(self) -> str:
+        return f"{self.root}index/"
+
     def index(self, scope: str, file_hash: str) -> str:
         """`scope`: an owner's id, or `bucket`."""
-        return f"{self.root}index/{scope}/{file_hash[:2]}/{file_hash}.json"
+        return f"{self.indexes}{scope}/{file_hash[:2]}/{file_hash}.json"
+
+    def streamed(self, nonce: str) -> str:
+        return f"{self.root}streamed/{nonce[:2]}/{nonce}.json"
 
     def session(self, owner: str, session_id: str) -> str:
         return f"{self.sessions}{owner}/{session_id}.json"

@@ -52,7 +52,9 @@ a live creator loses nothing, since only one of the two can move the record on, 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """`holder`: who moves it on, empty when released. `version`: the published object's ETag, once done. `copying`:
-    some parts are copied inside the store, and what it holds of them counts only as the `.copies` record says.
+    some parts are copied inside the store, and what it holds of them counts only as the `.copies` record says. `md5`:
+    marks the list of MD5s that is signed for it; empty where none are. `streamed`: its parts are declared as they come;
+    `file_hash` and `size` are those of nothing until it completes.
     """
 
     id: str
@@ -69,6 +71,8 @@ class Session:
     holder: str = ""
     version: str | None = None
     copying: bool = False
+    md5: str = ""
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +126,12 @@ def fits_its_place(session: Session, prefix: str, owner: str, session_id: str) -
     )
 
 
+def stream_id(owner: str, key: str, nonce: str) -> str:
+    """Of the session of a stream. Each is its own: what it is for is only known at its end."""
+    what = [owner, "stream", nonce]
+    return f"{key_mark(key)}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:40]}"
+
+
 def key_mark(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
@@ -164,6 +174,10 @@ class Sessions:
         lock = self._locks.get(name) or self._locks.setdefault(name, asyncio.Lock())
         async with lock:
             yield
+
+    def folder(self, owner: str) -> str:
+        """Below it are the records of this owner's uploads."""
+        return f"{self._keys.sessions}{owner}/"
 
     async def get(self, owner: str, session_id: str) -> Kept | None:
         """Raises `Permanent` for a record that is damaged, or of a version that this program does not know."""
@@ -239,6 +253,8 @@ def _to_json(session: Session) -> dict[str, object]:
         "holder": session.holder,
         "version": session.version,
         "copying": session.copying,
+        "md5": session.md5,
+        "streamed": session.streamed,
     }
 
 

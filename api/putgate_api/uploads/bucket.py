@@ -14,12 +14,17 @@ from putgate_api.auth.caller import Caller
 from putgate_api.records.bucket import BucketFacts
 from putgate_api.records.copies import CopyRecords
 from putgate_api.records.index import BUCKET, IndexRecords
+from putgate_api.records.keys import RecordKeys
 from putgate_api.records.parts import PartRecords
 from putgate_api.records.sessions import Sessions
+from putgate_api.records.stream_parts import StreamParts
+from putgate_api.records.streamed import StreamedRecords
 from putgate_api.upload_id import Sealer
+from putgate_api.uploads.open_uploads import OpenUploads
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.part_limit import PartLimitAnswer
 from putgate_protocol.names import Name
+from putgate_storage.probe.report import Tier
 from putgate_storage.store import Store
 
 MAX_SIGNED_PARTS = 1000
@@ -34,13 +39,15 @@ MAX_PUT_SIZE = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abilities:
-    """What the probe has seen the store do."""
+    """What the probe has seen the store do. `tier`: which digests of a part it enforces."""
 
+    tier: Tier
     commit_by_put: bool
     conditional_put: bool
     conditional_complete: bool
     complete_takes_sha256: bool
     part_copy: bool
+    conditional_delete: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,8 @@ class Limits:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
     """One bucket and prefix, as the use cases see it. `public_url`: where clients reach this API. `closed`: why nothing
-    may be sent at present; what was sent may still be completed.
+    may be sent at present; what was sent may still be completed. `open_uploads`: how many an owner may have; None
+    where nothing is begun.
     """
 
     store: Store
@@ -75,6 +83,7 @@ class Bucket:
     index: IndexRecords
     public_url: str
     closed: str | None = None
+    open_uploads: OpenUploads | None = None
     random_hex: Callable[[int], str] = secrets.token_hex
 
     def now(self) -> datetime:
@@ -85,19 +94,37 @@ class Bucket:
         return name.key(self.prefix, self.store.reserves)
 
     @property
+    def stream_parts(self) -> StreamParts:
+        return StreamParts(self.store, RecordKeys(self.prefix))
+
+    @property
+    def streamed(self) -> StreamedRecords:
+        return StreamedRecords(self.store, RecordKeys(self.prefix))
+
+    @property
     def put_max_size(self) -> int:
         return min(MAX_PUT_SIZE, self.facts.part_size) if self.abilities.commit_by_put else 0
 
     @property
+    def requires_md5(self) -> bool:
+        """Whether only its MD5 keeps a part to what was declared."""
+        return self.abilities.tier == "md5"
+
+    @property
+    def vouches(self) -> bool:
+        """Whether a file hash is proof of content: only then may anybody but its owner rely on it."""
+        return self.abilities.tier == "sha256"
+
+    @property
     def instant_min_size(self) -> int:
         """From this size on, content is registered and found again; larger than any file where it never is."""
-        if self.limits.instant_scope == "Disabled" or not self.abilities.part_copy:
+        if self.limits.instant_scope == "Disabled" or self.abilities.tier == "none" or not self.abilities.part_copy:
             return self.limits.max_object_size + 1
         return self.limits.instant_min_size
 
     def index_scope(self, owner: str) -> str:
         """Where content of `owner` is registered."""
-        return BUCKET if self.limits.instant_scope == "Bucket" else owner
+        return BUCKET if self.limits.instant_scope == "Bucket" and self.vouches else owner
 
     def part_limit(self) -> PartLimitAnswer:
         return PartLimitAnswer(
@@ -108,7 +135,7 @@ class Bucket:
             max_signed_parts=MAX_SIGNED_PARTS,
             put_max_size=self.put_max_size,
             instant_min_size=self.instant_min_size,
-            requires_md5=False,
+            requires_md5=self.requires_md5,
         )
 
     def file(

@@ -24,7 +24,9 @@ from putgate_api.uploads.ending import drop_session, drop_upload
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
 from putgate_api.uploads.orphans import busy
 from putgate_api.uploads.registering import register
-from putgate_api.uploads.session import extend, held_parts, store_upload
+from putgate_api.uploads.session import digests_of, extend, held_parts, store_upload
+from putgate_api.uploads.stream_end import check_same_end, declared_digests, note_end, with_end
+from putgate_api.uploads.streamed import streamed_head
 from putgate_protocol.digests import PartHash
 from putgate_protocol.messages.base import HeldPart
 from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest, Copying
@@ -70,6 +72,8 @@ async def complete(bucket: Bucket, caller: Caller, request: CompleteRequest) -> 
     opened = open_upload_id(bucket, caller, request.upload_id)
     if opened.token.commit == "put":
         return await _confirm_put(bucket, caller, opened)
+    if opened.token.commit == "stream":
+        opened = with_end(bucket, caller, opened, request)
     for _ in range(_ROUNDS):
         async with bucket.sessions.alone(opened.token.owner, opened.session_id):
             kept = await session_of(bucket, opened)
@@ -126,24 +130,29 @@ async def _take_and_publish(
     check_not_expired(bucket, opened, session)
     upload = store_upload(session)
     stored = await bucket.store.list_parts(upload)
-    hashes = await bucket.parts.read(session)
+    digests = await (declared_digests(bucket, opened, session) if session.streamed else digests_of(bucket, session))
     copies = await bucket.copies.read(session) if session.copying else None
-    if stored is None or hashes is None or (session.copying and copies is None):
+    if stored is None or digests is None or (session.copying and copies is None):
         # An earlier Complete may have succeeded without anybody noting it.
         seen = await _look(bucket, opened)
         if seen is not None and _is_nonce(seen, session.nonce):
             await _done(bucket, kept, seen)
             return _file(bucket, caller, opened, seen)
+        if await _has_moved(bucket, kept):
+            return None
         return await _confirm_put(bucket, caller, opened)
-    holds = held_parts(opened.plan, stored, copies)
+    holds = held_parts(opened.plan, stored, copies, digests.md5)
     if copies is not None and outstanding(copies, holds):
-        filling = Filling(caller=caller, upload=upload, plan=opened.plan, hashes=hashes, copies=copies)
+        filling = Filling(caller=caller, upload=upload, plan=opened.plan, digests=digests, copies=copies)
         return await _copy_more(bucket, opened, kept, filling, holds)
     _check_parts(opened, holds)
-    held = await bucket.sessions.move(kept, state="completing", holder=bucket.random_hex(8))
+    end = {"size": opened.token.size, "file_hash": opened.token.file_hash} if session.streamed else {}
+    held = await bucket.sessions.move(kept, state="completing", holder=bucket.random_hex(8), **end)
     if held is None:
         return None
-    return await _publish(bucket, caller, opened, held, _Parts(stored=stored, hashes=hashes))
+    if session.streamed:
+        await note_end(bucket, held)
+    return await _publish(bucket, caller, opened, held, _Parts(stored=stored, hashes=digests.sha256))
 
 
 async def _copy_more(
@@ -192,7 +201,9 @@ async def _publish(
         if _is_same_file(opened, seen):
             return _file(bucket, caller, opened, seen)
         return CompleteAnswer(status="superseded")
-    await _give_back(bucket, opened, current, failure)
+    if not await _give_back(bucket, opened, current, failure):
+        # Whoever has taken it over knows how it ended: it may have been published, and replaced since.
+        return None
     if seen is not None and _is_same_file(opened, seen) and not isinstance(failure, Transient):
         return _file(bucket, caller, opened, seen)
     raise _failed(opened, failure)
@@ -209,20 +220,27 @@ async def _try_complete(
     return etag is not None, None
 
 
-async def _give_back(bucket: Bucket, opened: Opened, held: Kept, failure: StoreError | None) -> None:
-    """After a Complete that published nothing: end the upload if its precondition is lost, else let others try.
+async def _give_back(bucket: Bucket, opened: Opened, held: Kept, failure: StoreError | None) -> bool:
+    """After a Complete that published nothing: end the upload if its precondition is lost, else let others try. False
+    when somebody else has taken it over.
 
     A Complete without an answer may still be at work in the store. Nobody may abort the upload meanwhile, so the hold
     stands until it lapses.
     """
     if isinstance(failure, Transient):
-        return
+        return True
     if isinstance(failure, ConditionFailed) and (opened.token.if_absent or opened.token.if_match is not None):
         aborting = await bucket.sessions.move(held, state="aborting")
         if aborting is not None:
             await drop_session(bucket, aborting)
-        return
-    await bucket.sessions.move(held, state="open", holder="")
+        return aborting is not None
+    return await bucket.sessions.move(held, state="open", holder="") is not None
+
+
+async def _has_moved(bucket: Bucket, kept: Kept) -> bool:
+    """Whether somebody else has written the session since `kept` was read."""
+    present = await bucket.sessions.get(kept.session.owner, kept.session.id)
+    return present is not None and present.etag != kept.etag
 
 
 def _failed(opened: Opened, failure: StoreError | None) -> Problem | StoreError:
@@ -297,8 +315,12 @@ async def _renewing(bucket: Bucket, held: Kept) -> AsyncIterator[_Hold]:
 
 
 async def _look(bucket: Bucket, opened: Opened) -> Published | None:
-    head = await bucket.store.head(opened.key)
-    return None if head is None else Published(head=head, content=Content.of(head))
+    head = await streamed_head(bucket.streamed, await bucket.store.head(opened.key))
+    if head is None:
+        return None
+    if opened.token.commit == "stream":
+        check_same_end(opened, head)
+    return Published(head=head, content=Content.of(head))
 
 
 def _is_this_upload(opened: Opened, seen: Published) -> bool:
@@ -306,7 +328,7 @@ def _is_this_upload(opened: Opened, seen: Published) -> bool:
 
 
 def _is_nonce(seen: Published, nonce: str) -> bool:
-    return seen.content is not None and seen.content.nonce == nonce
+    return Content.published(seen.head, nonce)
 
 
 def _is_same_file(opened: Opened, seen: Published) -> bool:

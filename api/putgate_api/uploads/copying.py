@@ -14,10 +14,10 @@ import structlog
 
 from putgate_api.auth.caller import Caller
 from putgate_api.records.copies import Copies
+from putgate_api.records.parts import Digests
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.session import held_parts
 from putgate_api.uploads.sources import may_have
-from putgate_protocol.digests import PartHash
 from putgate_protocol.messages.base import HeldPart
 from putgate_protocol.names import Name
 from putgate_protocol.parts import PartPlan
@@ -45,12 +45,12 @@ class CopyFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
-    """An upload that gets copies, for `caller`. `hashes`: of all its parts, in order."""
+    """An upload that gets copies, for `caller`. `digests`: of all its parts."""
 
     caller: Caller
     upload: StoreUpload
     plan: PartPlan
-    hashes: Sequence[PartHash]
+    digests: Digests
     copies: Copies
 
 
@@ -77,7 +77,7 @@ async def _copy_and_look(bucket: Bucket, filling: Filling, wanted: Sequence[int]
         # One failure ends the others; what is more than a failed copy is what has to be told.
         raise (errors.split(CopyFailed)[1] or errors).exceptions[0] from None
     stored = await bucket.store.list_parts(filling.upload)
-    holds = held_parts(filling.plan, stored or (), filling.copies)
+    holds = held_parts(filling.plan, stored or (), filling.copies, filling.digests.md5)
     if lacking := copied - {part.part_number for part in holds}:
         raise CopyFailed(f"part {min(lacking)} is not there, or is not what was copied")
     return holds
@@ -86,7 +86,7 @@ async def _copy_and_look(bucket: Bucket, filling: Filling, wanted: Sequence[int]
 def _check_right(bucket: Bucket, filling: Filling) -> None:
     """Rights may have been taken away since the source was found: every call decides anew."""
     name = Name.from_key(filling.copies.source, bucket.prefix)
-    if name is None or not may_have(filling.caller, filling.copies.owner, name):
+    if name is None or not may_have(bucket, filling.caller, filling.copies.owner, name):
         raise CopyFailed("the caller may not have the source any more")
 
 
@@ -124,5 +124,5 @@ async def _copy_one(bucket: Bucket, filling: Filling, number: int) -> None:
         )
     except StoreError as error:
         raise CopyFailed(str(error)) from error
-    if copied.etag != copies.etags[number] or copied.sha256 not in (None, filling.hashes[number - 1]):
+    if copied.etag != copies.etags[number] or copied.sha256 not in (None, filling.digests.sha256[number - 1]):
         raise CopyFailed(f"part {number} has become something else")

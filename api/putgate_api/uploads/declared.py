@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from putgate_api.auth.access import require
 from putgate_api.auth.caller import Caller
+from putgate_api.records.parts import Digests
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import PREFIX, Content
-from putgate_protocol.digests import FileHash, PartHash
+from putgate_protocol.digests import FileHash, Md5, PartHash
 from putgate_protocol.messages.initiate import InitiateRequest
 from putgate_protocol.names import Name
 from putgate_protocol.parts import PartPlan
 from putgate_protocol.problems import problem
+from putgate_storage.probe.report import Tier
 
 _METADATA_KEY = re.compile(r"[a-z0-9][a-z0-9-]*")
 _METADATA_VALUE = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*")
@@ -34,7 +36,9 @@ DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A file that a caller has declared, whose part hashes do make its file hash."""
+    """A file that a caller has declared, whose part hashes do make its file hash. `md5`: empty unless required. A
+    stream is one of no bytes yet. `tier`: what the store checks of it.
+    """
 
     caller: Caller
     name: Name
@@ -42,15 +46,22 @@ class Declared:
     plan: PartPlan
     file_hash: FileHash
     parts: tuple[PartHash, ...]
+    md5: tuple[Md5, ...]
     content_type: str
     metadata: Mapping[str, str]
     if_absent: bool
     if_match: str | None
     recheck: int
+    tier: Tier
+    streamed: bool = False
 
     @property
     def conditional(self) -> bool:
         return self.if_absent or self.if_match is not None
+
+    @property
+    def digests(self) -> Digests:
+        return Digests(sha256=self.parts, md5=self.md5)
 
     def content(self, nonce: str) -> Content:
         return Content(
@@ -59,6 +70,8 @@ class Declared:
             size=self.plan.size,
             part_size=self.plan.part_size,
             owner=self.caller.owner,
+            streamed=self.streamed,
+            tier=self.tier,
         )
 
 
@@ -86,11 +99,13 @@ def declare(bucket: Bucket, caller: Caller, request: InitiateRequest) -> Declare
         plan=plan,
         file_hash=file_hash,
         parts=parts,
-        content_type=_content_type(bucket, request.content_type),
-        metadata=_metadata(request.metadata or {}),
+        md5=_md5(bucket, request, plan),
+        content_type=checked_content_type(bucket, request.content_type),
+        metadata=checked_metadata(request.metadata or {}),
         if_absent=request.if_absent,
         if_match=request.if_match,
         recheck=request.recheck,
+        tier=bucket.abilities.tier,
     )
 
 
@@ -125,7 +140,18 @@ def _hashes(request: InitiateRequest, plan: PartPlan) -> tuple[FileHash, tuple[P
     return file_hash, parts
 
 
-def _content_type(bucket: Bucket, content_type: str | None) -> str:
+def _md5(bucket: Bucket, request: InitiateRequest, plan: PartPlan) -> tuple[Md5, ...]:
+    """What is not needed is not signed either, so that it changes nothing."""
+    if request.md5 is None and bucket.requires_md5 and plan.count:
+        raise problem("md5_required", "this store checks parts by MD5 only: give md5 too, and read part_limit again")
+    try:
+        md5 = tuple(map(Md5.parse, request.md5 or ()))
+    except ValueError as error:
+        raise problem("request_invalid", f"md5: {error}") from None
+    return md5 if bucket.requires_md5 else ()
+
+
+def checked_content_type(bucket: Bucket, content_type: str | None) -> str:
     if content_type is None:
         content_type = DEFAULT_CONTENT_TYPE
     elif not _CONTENT_TYPE.fullmatch(content_type):
@@ -136,7 +162,7 @@ def _content_type(bucket: Bucket, content_type: str | None) -> str:
     return content_type
 
 
-def _metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
+def checked_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
     for key, value in metadata.items():
         if not _METADATA_KEY.fullmatch(key) or key.startswith(PREFIX):
             raise problem("metadata_invalid", f"metadata keys are [a-z0-9-]+ and do not begin with {PREFIX!r}: {key!r}")

@@ -24,6 +24,8 @@ async def drop_session(bucket: Bucket, kept: Kept) -> bool:
         await bucket.parts.remove(session)
         if session.copying:
             await bucket.copies.remove(session)
+        if session.streamed:
+            await bucket.streamed.remove(session.nonce)
         await bucket.sessions.remove(session)
     return True
 

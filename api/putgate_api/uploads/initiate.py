@@ -20,7 +20,8 @@ from putgate_api.uploads.multipart import multipart
 from putgate_api.uploads.orphans import busy
 from putgate_api.uploads.session import FoundPublished
 from putgate_api.uploads.signing import seconds_until, signed_part
-from putgate_api.uploads.sources import find_source
+from putgate_api.uploads.sources import find_source, may_have
+from putgate_api.uploads.streamed import streamed_head
 from putgate_protocol.digests import PartHash
 from putgate_protocol.messages.complete import Copying
 from putgate_protocol.messages.initiate import Exists, InitiateRequest, Upload
@@ -44,13 +45,12 @@ async def initiate(bucket: Bucket, caller: Caller, request: InitiateRequest) -> 
 
 async def decide(bucket: Bucket, declared: Declared, head: Head | None, *, page: int) -> Exists | Upload | Copying:
     """Answer a declared file at whose key `head` was seen; at most `page` signed parts."""
+    head = await streamed_head(bucket.streamed, head)
     content = None if head is None else Content.of(head)
-    if head is not None and content is not None and _is_stored(declared, content):
+    if head is not None and content is not None and _is_stored(bucket, declared, content):
         return exists(bucket, declared.caller, declared.name, head, content)
-    readable = may(declared.caller, "download", declared.name) or (
-        content is not None and content.owner == declared.caller.owner
-    )
-    _check_preconditions(declared, head, readable=readable)
+    readable = is_readable(declared, content)
+    check_preconditions(declared, head, readable=readable)
     if declared.plan.size == 0:
         return await _write_empty(bucket, declared, head)
     try:
@@ -104,14 +104,20 @@ def exists(bucket: Bucket, caller: Caller, name: Name, head: Head, content: Cont
     )
 
 
-def _is_stored(declared: Declared, content: Content) -> bool:
-    """The same bytes, and the caller may know of them."""
-    return content.same_bytes(declared.content(content.nonce)) and (
-        content.owner == declared.caller.owner or may(declared.caller, "download", declared.name)
+def _is_stored(bucket: Bucket, declared: Declared, content: Content) -> bool:
+    """The same bytes, as far as this store would have checked them, and the caller may know of them."""
+    same = content.same_bytes(declared.content(content.nonce)) and content.checked_by(bucket.abilities.tier)
+    return same and may_have(bucket, declared.caller, content.owner, declared.name)
+
+
+def is_readable(declared: Declared, content: Content | None) -> bool:
+    """Whether the caller may know what has the name now."""
+    return may(declared.caller, "download", declared.name) or (
+        content is not None and content.owner == declared.caller.owner
     )
 
 
-def _check_preconditions(declared: Declared, head: Head | None, *, readable: bool) -> None:
+def check_preconditions(declared: Declared, head: Head | None, *, readable: bool) -> None:
     if declared.if_match is not None:
         if not readable:
             detail = f"if_match needs the right to download {declared.name}, or to own it"

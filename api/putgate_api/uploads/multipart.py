@@ -21,6 +21,11 @@ from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest, 
 from putgate_protocol.messages.initiate import Exists, Upload
 from putgate_protocol.problems import Problem
 
+
+class Copied(Exists):
+    """On the wire no different: the file exists. It does since this call, whose content was copied inside the store."""
+
+
 _ENDED = frozenset({"upload_gone", "upload_expired", "parts_missing"})
 """Answers of a complete that mean, to somebody who has just seen every part, that another call was at work."""
 
@@ -48,7 +53,7 @@ async def _filled(bucket: Bucket, declared: Declared, opened: OpenSession, copie
     if not outstanding(copies, opened.held):
         return opened
     filling = Filling(
-        caller=declared.caller, upload=opened.upload, plan=declared.plan, hashes=declared.parts, copies=copies
+        caller=declared.caller, upload=opened.upload, plan=declared.plan, digests=declared.digests, copies=copies
     )
     try:
         return replace(opened, held=await copy_some(bucket, filling, opened.held))
@@ -69,7 +74,7 @@ async def _completed(bucket: Bucket, declared: Declared, opened: OpenSession, pa
         case Copying():
             return answer
         case CompleteAnswer(file=File() as file):
-            return Exists(file=file)
+            return Copied(file=file)
         case _:
             # Published, and replaced by somebody else's since: a complete will say so; there is nothing to send.
             return await _to_send(bucket, declared, opened, page)
@@ -78,7 +83,7 @@ async def _completed(bucket: Bucket, declared: Declared, opened: OpenSession, pa
 async def _to_send(bucket: Bucket, declared: Declared, opened: OpenSession, page: int) -> Upload:
     """The first signed parts of what the store lacks."""
     numbers, next_number = next_page(declared.plan, {part.part_number for part in opened.held}, page)
-    parts = await sign_parts(bucket, opened.upload, declared.plan, declared.parts, numbers)
+    parts = await sign_parts(bucket, opened.upload, declared.plan, declared.digests, numbers)
     session = opened.kept.session
     return Upload.model_construct(
         status="upload",

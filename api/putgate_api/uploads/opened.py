@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from putgate_api.auth.access import refusal, require
 from putgate_api.auth.caller import Caller
-from putgate_api.records.sessions import Kept, Session, SessionOf
+from putgate_api.records.sessions import Kept, Session, SessionOf, stream_id
 from putgate_api.upload_id import UploadToken
 from putgate_api.uploads.bucket import Bucket
 from putgate_protocol.parts import PartPlan
@@ -36,16 +36,22 @@ def open_upload_id(bucket: Bucket, caller: Caller, upload_id: str) -> Opened:
         token=token,
         key=key,
         plan=PartPlan(size=token.size, part_size=token.part_size),
-        session_id=SessionOf(
-            owner=token.owner,
-            key=key,
-            name=token.name,
-            file_hash=token.file_hash,
-            part_size=token.part_size,
-            if_absent=token.if_absent,
-            if_match=token.if_match,
-        ).id,
+        session_id=_session_id(token, key),
     )
+
+
+def _session_id(token: UploadToken, key: str) -> str:
+    if token.commit == "stream":
+        return stream_id(token.owner, key, token.nonce)
+    return SessionOf(
+        owner=token.owner,
+        key=key,
+        name=token.name,
+        file_hash=token.file_hash,
+        part_size=token.part_size,
+        if_absent=token.if_absent,
+        if_match=token.if_match,
+    ).id
 
 
 async def session_of(bucket: Bucket, opened: Opened) -> Kept | None:

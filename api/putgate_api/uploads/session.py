@@ -13,12 +13,14 @@ from datetime import timedelta
 from typing import assert_never
 
 from putgate_api.records.copies import Copies
+from putgate_api.records.parts import Digests, md5_mark
 from putgate_api.records.sessions import Kept, Session, SessionOf
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.declared import Declared
 from putgate_api.uploads.ending import drop_session, drop_upload
 from putgate_api.uploads.orphans import busy, drop_orphans
+from putgate_protocol.digests import Md5
 from putgate_protocol.messages.base import HeldPart
 from putgate_protocol.parts import PartPlan
 from putgate_protocol.problems import Problem
@@ -87,9 +89,12 @@ def store_upload(session: Session) -> StoreUpload:
     return StoreUpload(key=session.key, upload_id=session.store_upload_id)
 
 
-def held_parts(plan: PartPlan, stored: Sequence[StoredPart], copies: Copies | None) -> tuple[HeldPart, ...]:
+def held_parts(
+    plan: PartPlan, stored: Sequence[StoredPart], copies: Copies | None, md5: Sequence[Md5] = ()
+) -> tuple[HeldPart, ...]:
     """The parts that are as long as the plan says; a part of another length is as good as missing. A part that is to
     be copied counts only with the ETag that it must have: nobody may have looked yet at what its copy has become.
+    `md5`: of every part, where the store may have let something else in; then every part counts only with this ETag.
     """
     expected = {} if copies is None else copies.etags
     return tuple(
@@ -98,7 +103,15 @@ def held_parts(plan: PartPlan, stored: Sequence[StoredPart], copies: Copies | No
         if part.number <= plan.count
         and plan.part(part.number).length == part.size
         and expected.get(part.number, part.etag) == part.etag
+        and (not md5 or md5[part.number - 1].is_etag(part.etag))
     )
+
+
+async def digests_of(bucket: Bucket, session: Session) -> Digests | None:
+    """What is signed for a session; None where it is lost, or too little for what the store checks by now."""
+    if bucket.requires_md5 and not session.md5:
+        return None
+    return await bucket.parts.read(session)
 
 
 async def copies_of(bucket: Bucket, session: Session) -> Copies | None:
@@ -112,10 +125,11 @@ async def copies_of(bucket: Bucket, session: Session) -> Copies | None:
 
 
 async def _begin(bucket: Bucket, declared: Declared, wanted: str, copies: Copies | None) -> OpenSession | None:
+    await admit(bucket, declared)
     session = _fresh(bucket, declared, wanted, copies)
-    await bucket.parts.write(session, declared.parts)
+    await bucket.parts.write(session, declared.digests)
     kept = await bucket.sessions.create(session)
-    return None if kept is None else await _create(bucket, declared, kept, copies)
+    return None if kept is None else await create(bucket, declared, kept, copies)
 
 
 async def _go_on(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
@@ -149,8 +163,10 @@ async def _go_on(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies 
 async def _resume(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
     session, now = kept.session, bucket.now()
     upload = store_upload(session)
-    if now >= session.created + bucket.limits.abandon_after:
-        # The store's own rule drops such uploads; begin another before it does.
+    other = session.md5 != md5_mark(declared.md5)
+    if other or now >= session.created + bucket.limits.abandon_after:
+        # For one store upload one list is signed, ever. And the store's own rule drops uploads of a certain age;
+        # begin another before it does.
         opened = await _begin_again(bucket, declared, kept, copies)
         if opened is not None:
             await drop_upload(bucket, session)
@@ -164,10 +180,10 @@ async def _resume(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies
         await give_up(bucket, kept)
         return None
     # The record is nothing without its part hashes; writing them again heals one that has lost them.
-    await bucket.parts.write(session, declared.parts)
+    await bucket.parts.write(session, declared.digests)
     if (extended := await extend(bucket, kept)) is None:
         return None
-    held = held_parts(declared.plan, stored, under_way)
+    held = held_parts(declared.plan, stored, under_way, declared.md5)
     return OpenSession(kept=extended, upload=upload, held=held, copies=under_way)
 
 
@@ -195,7 +211,9 @@ async def extend(bucket: Bucket, kept: Kept) -> Kept | None:
 async def _begin_again(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
     """Replace the session by a fresh one; None when somebody else was faster."""
     old = kept.session
-    await bucket.parts.write(old, declared.parts)
+    if old.state == "done":
+        await admit(bucket, declared)
+    await bucket.parts.write(old, declared.digests)
     fresh = _fresh(bucket, declared, old.id, copies)
     if old.state == "creating":
         # What earlier creators left is looked for from the first one's time on, however many of them died.
@@ -209,10 +227,17 @@ async def _begin_again(bucket: Bucket, declared: Declared, kept: Kept, copies: C
         except Problem:
             await bucket.sessions.move(taken, holder="")
             raise
-    return await _create(bucket, declared, taken, copies)
+    return await create(bucket, declared, taken, copies)
 
 
-async def _create(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
+async def admit(bucket: Bucket, declared: Declared) -> None:
+    """Raises `too_many_uploads`; an upload that is open already goes on in any case."""
+    if bucket.open_uploads is not None:
+        owner = declared.caller.owner
+        await bucket.open_uploads.admit(bucket.store, bucket.sessions.folder(owner), owner)
+
+
+async def create(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:
     """Create the store upload of a session in state `creating` that we hold. What is to be copied is written before."""
     session = kept.session
     if copies is not None:
@@ -253,11 +278,12 @@ def _fresh(bucket: Bucket, declared: Declared, wanted: str, copies: Copies | Non
         expires=now + min(bucket.limits.session_ttl, bucket.limits.abandon_after),
         holder=bucket.random_hex(8),
         copying=copies is not None,
+        md5=md5_mark(declared.md5),
     )
 
 
 def _changes(fresh: Session) -> dict[str, object]:
     return {
         name: getattr(fresh, name)
-        for name in ("nonce", "state", "created", "expires", "holder", "store_upload_id", "version", "copying")
+        for name in ("nonce", "state", "created", "expires", "holder", "store_upload_id", "version", "copying", "md5")
     }

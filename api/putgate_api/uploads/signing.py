@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
+from putgate_api.records.parts import Digests
 from putgate_api.uploads.bucket import Bucket
-from putgate_protocol.digests import PartHash
 from putgate_protocol.messages.base import SignedPart
 from putgate_protocol.parts import PartPlan
 from putgate_storage.store import PartToSign, SignedRequest, StoreUpload
 
 
 async def sign_parts(
-    bucket: Bucket, upload: StoreUpload, plan: PartPlan, hashes: Sequence[PartHash], numbers: Sequence[int]
+    bucket: Bucket, upload: StoreUpload, plan: PartPlan, digests: Digests, numbers: Sequence[int]
 ) -> list[SignedPart]:
     """Signed requests for these part numbers, which lie within the plan."""
     wanted = [plan.part(number) for number in numbers]
-    to_sign = [PartToSign(number=part.number, length=part.length, sha256=hashes[part.number - 1]) for part in wanted]
+    to_sign = [
+        PartToSign(
+            number=part.number,
+            length=part.length,
+            sha256=digests.sha256[part.number - 1],
+            md5=digests.md5[part.number - 1] if digests.md5 else None,
+        )
+        for part in wanted
+    ]
     signed = await bucket.store.sign_parts(upload, to_sign, bucket.limits.url_ttl)
     now = bucket.now()
     return [

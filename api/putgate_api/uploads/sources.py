@@ -15,6 +15,8 @@ from putgate_api.records.copies import Copies
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.declared import Declared
+from putgate_api.uploads.streamed import streamed_head
+from putgate_protocol.digests import Md5
 from putgate_protocol.names import Name
 from putgate_protocol.problems import NameProblem
 from putgate_storage.errors import StoreError
@@ -45,17 +47,19 @@ async def _everything(bucket: Bucket, declared: Declared) -> Copies | None:
     known = await bucket.index.read(bucket.index_scope(declared.caller.owner), declared.file_hash)
     if known is None or (known.size, known.part_size) != (declared.plan.size, declared.plan.part_size):
         return None
-    if not may_have(declared.caller, known.owner, known.name):
+    if not may_have(bucket, declared.caller, known.owner, known.name):
+        return None
+    if not all(map(Md5.is_etag, declared.md5, known.etags)):
         return None
     try:
         key = bucket.key(known.name)
     except NameProblem:
         return None
-    head = await bucket.store.head(key)
+    head = await streamed_head(bucket.streamed, await bucket.store.head(key))
     stored = None if head is None else Content.of(head)
     if head is None or stored is None or stored.nonce != known.nonce:
         return None
-    if not stored.same_bytes(declared.content(known.nonce)):
+    if not stored.same_bytes(declared.content(known.nonce)) or not stored.checked_by(bucket.abilities.tier):
         return None
     return Copies(
         source=key,
@@ -71,7 +75,9 @@ async def _equal_parts(bucket: Bucket, declared: Declared, head: Head) -> Copies
     older = Content.of(head)
     if older is None or declared.plan.count < 2 or older.size < bucket.instant_min_size:
         return None
-    if older.part_size != declared.plan.part_size:
+    if not older.checked_by(bucket.abilities.tier):
+        return None
+    if older.part_size != declared.plan.part_size or not may_have(bucket, declared.caller, older.owner, declared.name):
         return None
     known = await bucket.index.read(bucket.index_scope(older.owner), older.file_hash)
     if known is None or (known.size, known.part_size) != (older.size, older.part_size):
@@ -79,7 +85,9 @@ async def _equal_parts(bucket: Bucket, declared: Declared, head: Head) -> Copies
     equal = {
         number: etag
         for number, (digest, etag) in enumerate(zip(known.parts, known.etags, strict=False), 1)
-        if number <= declared.plan.count and digest == declared.parts[number - 1]
+        if number <= declared.plan.count
+        and digest == declared.parts[number - 1]
+        and (not declared.md5 or declared.md5[number - 1].is_etag(etag))
     }
     if not equal:
         return None
@@ -92,6 +100,8 @@ async def _equal_parts(bucket: Bucket, declared: Declared, head: Head) -> Copies
     )
 
 
-def may_have(caller: Caller, owner: str, name: Name) -> bool:
-    """Whether a caller may be given what `owner` stored under `name`."""
-    return owner == caller.owner or may(caller, "download", name)
+def may_have(bucket: Bucket, caller: Caller, owner: str, name: Name) -> bool:
+    """Whether a caller may be given what `owner` stored under `name`. Where the store checks no SHA-256, an owner may
+    have stored other bytes than the file hash names, so that nobody else gets them for it.
+    """
+    return owner == caller.owner or (bucket.vouches and may(caller, "download", name))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from putgate_api.auth.caller import Caller
 from putgate_api.records.sessions import Session
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
-from putgate_api.uploads.session import CopiesUnknown, copies_of, held_parts, store_upload
+from putgate_api.uploads.session import CopiesUnknown, copies_of, digests_of, held_parts, store_upload
 from putgate_api.uploads.signing import seconds_until
+from putgate_api.uploads.stream_end import held_of_stream
 from putgate_protocol.messages.base import HeldPart
 from putgate_protocol.messages.status import StatusAnswer, StatusRequest
+from putgate_protocol.parts import PartPlan
 from putgate_storage.store import StoredPart
 
 
@@ -25,6 +28,8 @@ async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> Stat
         raise gone(opened)
     session = kept.session
     held: tuple[HeldPart, ...] = ()
+    if session.streamed:
+        opened = replace(opened, plan=PartPlan(size=session.size, part_size=session.part_size))
     if done := session.state == "done":
         held = _all_parts(opened)
     else:
@@ -49,8 +54,14 @@ async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> Stat
 
 
 async def _held(bucket: Bucket, opened: Opened, session: Session, stored: Sequence[StoredPart]) -> tuple[HeldPart, ...]:
+    if session.streamed:
+        declared = await bucket.stream_parts.read(session)
+        return () if declared is None else tuple(held_of_stream(declared, stored, md5=bucket.requires_md5))
+    digests = await digests_of(bucket, session) if bucket.requires_md5 else None
+    if bucket.requires_md5 and digests is None:
+        raise gone(opened)
     try:
-        return held_parts(opened.plan, stored, await copies_of(bucket, session))
+        return held_parts(opened.plan, stored, await copies_of(bucket, session), () if digests is None else digests.md5)
     except CopiesUnknown:
         raise gone(opened) from None
 

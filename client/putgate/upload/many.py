@@ -11,6 +11,7 @@ import dataclasses
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from putgate.upload.batching import Bounds, batches
 from putgate.upload.confirm import Confirmations
@@ -18,6 +19,7 @@ from putgate.upload.job import Failed, Job, Uploaded
 from putgate.upload.means import Means
 from putgate.upload.one import Delivery, upload_one
 from putgate.upload.prepare import FileError, Large, Prepared, read_group, whole_limit
+from putgate.upload.stream import upload_stream
 from putgate.wire import Initiated, is_stale_rule
 from putgate_protocol.messages.batch import MAX_ITEMS
 from putgate_protocol.names import Name
@@ -42,6 +44,10 @@ class Engine:
     async def upload(self, job: Job) -> Uploaded:
         """Upload one file. Raises `Problem`, `ClientError`, `OSError`."""
         return await upload_one(self._means, job)
+
+    async def upload_stream(self, job: Job, stream: BinaryIO, *, size: int | None, part_size: int | None) -> Uploaded:
+        """Upload what a stream gives until it ends, under the name of `job`. Raises as `upload`, and `WrongSize`."""
+        return await upload_stream(self._means, job, stream, size, part_size)
 
     async def upload_many(self, jobs: AsyncIterable[Job]) -> AsyncGenerator[Uploaded | Failed, None]:
         """Upload files as their jobs come, in batches; outcomes in any order. Two jobs of one name run one after the

@@ -159,8 +159,8 @@ class Delivery:
             answer = await self._means.sender.put(signed, self._prepared.reading, part, self._on_bytes)
         if not answer.ok:
             what = f"{self._name}: the store answered {answer}"
-            if answer.status in (408, 429) or answer.status >= 500:
-                raise Unreachable(what)
+            if answer.passes:
+                raise Unreachable(what, retry_after=answer.retry_after)
             self._declare_again(what, answer.status)
         self._sent += part.length
         limit = await self._means.wire.part_limit()

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from putgate.errors import StoreRefused, Unreachable
 from putgate.retry import lost, persist
+from putgate.store_answer import StoreAnswer
 from putgate.upload.means import Means
 from putgate.upload.prepare import Prepared
-from putgate.upload.put import StoreAnswer
 from putgate_protocol.messages.base import SignedPart
 from putgate_protocol.messages.initiate import Upload
 
@@ -93,7 +93,7 @@ class Parts:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(numbers), self._means.options.concurrency)):
+                for _ in range(min(len(numbers), self._means.options.parts_at_once)):
                     group.create_task(worker())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -127,8 +127,10 @@ class Parts:
         what = f"{self._prepared.job.name}: part {number}: the store answered {answer}"
         if answer.status == 404:
             raise UploadVanished(what)
-        if answer.status in (408, 429) or answer.status >= 500:
-            raise Unreachable(what)
+        if answer.passes:
+            if answer.outdated:
+                self._signatures.drop(number)
+            raise Unreachable(what, retry_after=answer.retry_after)
         if answer.status in (400, 403) and refused <= REFUSALS:
             if answer.status == 403:
                 self._signatures.drop(number)

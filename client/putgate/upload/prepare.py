@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from putgate.errors import ClientError
 from putgate.upload import source
-from putgate.upload.hashing import hash_part, hash_parts
+from putgate.upload.hashing import Hashed, hash_part, hash_parts
 from putgate.upload.job import Failed, Job
 from putgate.upload.means import Means
 from putgate.upload.progress import Known
 from putgate.upload.source import Reading
-from putgate_protocol.digests import FileHash, PartHash
+from putgate_protocol.digests import FileHash, Md5, PartHash
 from putgate_protocol.messages.initiate import InitiateRequest
 from putgate_protocol.messages.part_limit import PartLimitAnswer
 from putgate_protocol.parts import MIB, PartPlan
@@ -40,13 +40,16 @@ FileError = (Problem, ClientError, OSError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A source, hashed. The reading stays open for sending; who prepares it closes it."""
+    """A source, hashed. The reading stays open for sending; who prepares it closes it. `md5s`: where the store needs
+    them; else none.
+    """
 
     job: Job
     reading: Reading
     plan: PartPlan
     hashes: Sequence[PartHash]
     file_hash: FileHash
+    md5s: Sequence[Md5] = ()
 
     def request(self, recheck: int = 0) -> InitiateRequest:
         """Raises `Problem` (`request_invalid`) when the job's own fields cannot be sent."""
@@ -60,6 +63,7 @@ class Prepared:
                 file_hash=str(self.file_hash),
                 part_size=self.plan.part_size,
                 parts=[str(digest) for digest in self.hashes],
+                md5=[str(digest) for digest in self.md5s] or None,
                 content_type=job.content_type,
                 metadata=dict(job.metadata) or None,
                 if_absent=job.if_absent,
@@ -99,8 +103,7 @@ def read_whole(job: Job, limit: PartLimitAnswer, room: int) -> Prepared | Large 
         held = source.read_whole(reading)
     finally:
         reading.close()
-    hashes = tuple(hash_part(held, part) for part in plan)
-    return _prepared(job, held, plan, hashes)
+    return _prepared(job, held, plan, [hash_part(held, part, with_md5=limit.requires_md5) for part in plan])
 
 
 def read_group(
@@ -133,8 +136,8 @@ async def hash_large(means: Means, job: Job, reading: Reading, limit: PartLimitA
         )
     plan = limit.rule.plan(reading.size)
     known = await means.progress.load(job.name)
-    usable = known is not None and _holds(known, reading, plan)
-    hashes = list(known.part_hashes) if known and usable else []
+    usable = known is not None and _holds(known, reading, plan, with_md5=limit.requires_md5)
+    hashes = _known_digests(known, with_md5=limit.requires_md5) if known and usable else []
     upload_id = known.upload_id if known and usable else None
     fresh = len(hashes) < plan.count
     means.on_hashed(job.name, min(reading.size, len(hashes) * plan.part_size))
@@ -146,12 +149,13 @@ async def hash_large(means: Means, job: Job, reading: Reading, limit: PartLimitA
         threads=means.options.hash_threads,
         pool=means.hashers,
         on_hashed=lambda count: means.on_hashed(job.name, count),
+        with_md5=limit.requires_md5,
     ):
         hashes.append(digest)
         if time.monotonic() - saved >= SAVE_EVERY:
             await remember(means, _prepared(job, reading, plan, hashes), upload_id)
             saved = time.monotonic()
-    if known and known.upload_id and not usable and known.part_hashes != tuple(hashes):
+    if known and known.upload_id and not usable and known.part_hashes != tuple(hashed.sha256 for hashed in hashes):
         # It was begun for content that is no more; nobody will go on with it.
         await give_up(means, known.upload_id)
     if fresh:
@@ -159,14 +163,23 @@ async def hash_large(means: Means, job: Job, reading: Reading, limit: PartLimitA
     return _prepared(job, reading, plan, hashes)
 
 
-def _prepared(job: Job, reading: Reading, plan: PartPlan, hashes: Sequence[PartHash]) -> Prepared:
-    return Prepared(job=job, reading=reading, plan=plan, hashes=tuple(hashes), file_hash=FileHash.of(hashes))
+def _prepared(job: Job, reading: Reading, plan: PartPlan, parts: Sequence[Hashed]) -> Prepared:
+    hashes = tuple(part.sha256 for part in parts)
+    md5s = tuple(part.md5 for part in parts if part.md5 is not None)
+    return Prepared(job=job, reading=reading, plan=plan, hashes=hashes, file_hash=FileHash.of(hashes), md5s=md5s)
 
 
-def _holds(known: Known, reading: Reading, plan: PartPlan) -> bool:
-    """Whether what is known is of this very content and plan."""
+def _known_digests(known: Known, *, with_md5: bool) -> list[Hashed]:
+    if with_md5:
+        return list(map(Hashed, known.part_hashes, known.part_md5s))
+    return [Hashed(digest, None) for digest in known.part_hashes]
+
+
+def _holds(known: Known, reading: Reading, plan: PartPlan, *, with_md5: bool) -> bool:
+    """Whether what is known is of this very content and plan, and all that is needed of it."""
     same = known.change_key == reading.change_key and known.part_size == plan.part_size
-    return same and reading.change_key != "" and len(known.part_hashes) <= plan.count
+    whole = not with_md5 or len(known.part_md5s) == len(known.part_hashes)
+    return same and whole and reading.change_key != "" and len(known.part_hashes) <= plan.count
 
 
 async def remember(means: Means, prepared: Prepared, upload_id: str | None) -> None:
@@ -177,6 +190,7 @@ async def remember(means: Means, prepared: Prepared, upload_id: str | None) -> N
             change_key=reading.change_key,
             part_size=prepared.plan.part_size,
             part_hashes=() if reading.racy else tuple(prepared.hashes),
+            part_md5s=() if reading.racy else tuple(prepared.md5s),
             upload_id=upload_id,
         )
         await means.progress.save(prepared.job.name, known)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from putgate_protocol.digests import PartHash
+from putgate_protocol.digests import Md5, PartHash
 from putgate_protocol.names import Name
 
 log = logging.getLogger("putgate")
@@ -25,13 +25,15 @@ log = logging.getLogger("putgate")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """`change_key`: the source's; when the source has another one, the hashes are void. `part_hashes`: of the first
-    parts, perhaps not of all. `upload_id`: the newest one, None before the first answer.
+    parts, perhaps not of all. `part_md5s`: of the same parts, where the store needs them. `upload_id`: the newest one,
+    None before the first answer.
     """
 
     change_key: str
     part_size: int
     part_hashes: tuple[PartHash, ...]
     upload_id: str | None
+    part_md5s: tuple[Md5, ...] = ()
 
 
 class Progress(Protocol):
@@ -100,12 +102,14 @@ def _load(path: Path) -> Known | None:
         if state["state_version"] != _VERSION:
             return None
         raw = bytes.fromhex(state["part_hashes"])
+        raw_md5s = bytes.fromhex(state.get("part_md5s", ""))
         upload_id = state["upload_id"]
         return Known(
             change_key=str(state["change_key"]),
             part_size=int(state["part_size"]),
             part_hashes=tuple(PartHash(raw[at : at + 32]) for at in range(0, len(raw), 32)),
             upload_id=None if upload_id is None else str(upload_id),
+            part_md5s=tuple(Md5(raw_md5s[at : at + 16]) for at in range(0, len(raw_md5s), 16)),
         )
     except FileNotFoundError:
         return None
@@ -121,6 +125,7 @@ def _save(path: Path, known: Known, about: Mapping[str, str]) -> None:
         "change_key": known.change_key,
         "part_size": known.part_size,
         "part_hashes": b"".join(known.part_hashes).hex(),
+        "part_md5s": b"".join(known.part_md5s).hex(),
         "upload_id": known.upload_id,
     }
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

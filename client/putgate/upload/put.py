@@ -6,16 +6,15 @@ No header is added, no URL is re-encoded, no redirect followed, nothing is chunk
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
 from yarl import URL
 
 from putgate.errors import ClientError, Unreachable
+from putgate.store_answer import StoreAnswer, store_answer
 from putgate.upload.source import Reading
 from putgate.wire import reason
 from putgate_protocol.messages.base import SignedPart
@@ -34,22 +33,6 @@ INLINE = 64 * 1024
 """A body up to this many bytes is read at once and goes out together with its headers."""
 
 _UNSENT = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
-
-
-@dataclass(frozen=True, slots=True)
-class StoreAnswer:
-    """The store's answer to one PUT. `code`: its own error code, where it gave one."""
-
-    status: int
-    code: str
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-    def __str__(self) -> str:
-        return f"HTTP {self.status} {self.code}".rstrip()
 
 
 class Sender:
@@ -77,7 +60,7 @@ class Sender:
                 skip_auto_headers=_UNSENT,
                 allow_redirects=False,
             ) as response:
-                answer = await _answer(response)
+                answer = await store_answer(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             body.take_back()
             if body.failure is not None:
@@ -152,14 +135,6 @@ class Body(aiohttp.Payload):
     def _tell(self, count: int) -> None:
         self._told += count
         self._on_bytes(count)
-
-
-async def _answer(response: aiohttp.ClientResponse) -> StoreAnswer:
-    if 200 <= response.status < 300:
-        await response.read()
-        return StoreAnswer(response.status, "")
-    found = _CODE.search(await response.content.read(4096))
-    return StoreAnswer(response.status, found[1].decode() if found else "")
 
 
 def _host(url: str) -> str:

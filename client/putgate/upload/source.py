@@ -49,7 +49,7 @@ class Reading(Protocol):
     @property
     def racy(self) -> bool: ...
 
-    def pread(self, length: int, offset: int) -> bytes:
+    def pread(self, length: int, offset: int) -> bytes | memoryview:
         """Exactly `length` bytes. Raises `SourceChanged` when they are not there any more, `OSError`."""
         ...
 
@@ -199,7 +199,7 @@ def read_whole(reading: Reading) -> BytesReading:
     """All of a small source in memory, as it was when this returns. Raises `SourceChanged`, `OSError`."""
     held: bytes | mmap.mmap
     if reading.size <= HEAP:
-        held = reading.pread(reading.size, 0)
+        held = bytes(reading.pread(reading.size, 0))
     else:
         held = mmap.mmap(-1, reading.size)
         for offset in range(0, reading.size, PIECE):

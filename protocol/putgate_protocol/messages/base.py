@@ -34,7 +34,7 @@ class Message(BaseModel):
 
 
 Timestamp = Annotated[datetime, Field(strict=False), PlainSerializer(_rfc3339, when_used="json")]
-HexHash = Annotated[str, Field(min_length=64, max_length=64)]
+HexHash = Annotated[str, Field(min_length=64, max_length=64, json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]
 Md5Text = Annotated[str, Field(min_length=24, max_length=24)]
 UploadIdText = Annotated[str, Field(min_length=1, max_length=8192)]
 NameText = Annotated[str, Field(max_length=64 * 1024)]

@@ -6,11 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from putgate_protocol.messages.base import File, Message, UploadIdText
+from putgate_protocol.messages.base import File, HexHash, Message, Size, UploadIdText
 
 
 class CompleteRequest(Message):
+    """`size` and `file_hash`: of a stream, for which initiate did not say them; ignored for other uploads."""
+
     upload_id: UploadIdText
+    size: Size | None = None
+    file_hash: HexHash | None = None
 
 
 class CompleteAnswer(Message):
