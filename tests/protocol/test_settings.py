@@ -60,6 +60,12 @@ def test_whose_content_is_found_has_three_answers(scope: str) -> None:
     assert "instant_upload.scope" in lines(API + f"instant_upload: {{scope: {scope.lower()}}}")[0]
 
 
+def test_what_follows_from_a_store_that_enforces_nothing_has_two_answers() -> None:
+    assert read_api().integrity.mode == "Enforced"
+    assert read_api(API + "integrity: {mode: Unverified}").integrity.mode == "Unverified"
+    assert "integrity.mode" in lines(API + "integrity: {mode: unverified}")[0]
+
+
 def test_the_environment_wins_and_is_nested() -> None:
     settings = read_api(
         PUTGATE_API_STORAGE__S3__BUCKET="other",
@@ -251,3 +257,42 @@ def test_what_is_no_duration(text: object) -> None:
 def test_a_duration_is_written_as_it_is_read(value: timedelta) -> None:
     folder = daemon.Folder.model_construct(path=Path("/a"), settle=value)
     assert parse_duration(folder.model_dump(mode="json")["settle"]) == value
+
+
+def test_origins_are_exact_or_all() -> None:
+    assert read_api().cors.allowed_origins == []
+    assert read_api().storage.cors.allowed_origins == []
+    good = [
+        "https://app.example.com",
+        "http://localhost:3000",
+        "http://127.0.0.1:1",
+        "http://[::1]:8080",
+        "capacitor://localhost",
+    ]
+    assert read_api(API + f"cors: {{allowed_origins: {good}}}").cors.allowed_origins == good
+    assert read_api(API + 'cors: {allowed_origins: ["*"]}').cors.allowed_origins == ["*"]
+    inside = API.replace("storage:", 'storage:\n  cors: {allowed_origins: ["*"]}')
+    assert read_api(inside).storage.cors.allowed_origins == ["*"]
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ["app.example.com"],
+        ["https://app.example.com/"],
+        ["https://App.example.com"],
+        ["https://app.example.com:443"],
+        ["http://app.example.com:80"],
+        ["https://*.example.com"],
+        ["https://user@app.example.com"],
+        ["null"],
+        ["*", "https://app.example.com"],
+        ["https://a.example", "https://a.example"],
+        ["https://a.example:99999999"],
+        ["https://a.example\nX: y"],
+    ],
+    ids=str,
+)
+def test_what_no_browser_sends_is_no_origin(origins: list[str]) -> None:
+    text = yaml.safe_dump(yaml.safe_load(API) | {"cors": {"allowed_origins": origins}})
+    assert "cors.allowed_origins" in lines(text)[0]

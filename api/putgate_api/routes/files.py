@@ -58,7 +58,8 @@ def add_file_routes(app: web.Application, serving: Serving, policy: Policy) -> N
 
     async def delete(request: web.Request) -> web.Response:
         caller = await serving.caller(request)
-        await remove(serving.bucket, caller, name_of(request), if_match=request.headers.get("If-Match"))
+        wanted = request.headers.get("If-Match")
+        await remove(serving.bucket, caller, name_of(request), if_match=None if wanted is None else _version(wanted))
         return web.Response(status=204)
 
     async def listing(request: web.Request) -> web.Response:
@@ -109,3 +110,9 @@ def _limit(text: str | None) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= MAX_LIMIT:
         raise problem("request_invalid", f"limit is a number from 1 to {MAX_LIMIT}")
     return int(text)
+
+
+def _version(header: str) -> str:
+    """With or without the quotes that HTTP has around an ETag."""
+    text = header.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text

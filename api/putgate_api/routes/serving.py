@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from putgate_api import call_log
 from putgate_api.auth.authenticate import Authenticator
 from putgate_api.auth.caller import Caller
 from putgate_api.prepare.status import Status
+from putgate_api.rates import Rates
+from putgate_api.routes.shedding import ROOM, announced
 from putgate_api.uploads.bucket import Bucket
 from putgate_protocol.problems import problem
 
@@ -18,12 +21,13 @@ class Serving:
     arrive are answered, and `ready` says that no more should.
 
     `keys_missing`: which upload keys are not loaded, or None. All of them have to be there once: from then on each
-    call tells by itself whether it has what it needs.
+    call tells by itself whether it has what it needs. `rates`: how often one caller may call.
     """
 
     def __init__(
         self, authenticator: Authenticator, status: Status, keys_missing: Callable[[], str | None] = lambda: None
     ) -> None:
+        self.rates: Rates | None = None
         self._authenticator = authenticator
         self._status = status
         self._keys_missing = keys_missing
@@ -80,5 +84,11 @@ class Serving:
         return self.prepared
 
     async def caller(self, request: web.Request) -> Caller:
-        """Who sent this request. Raises `unauthenticated`."""
-        return await self._authenticator.authenticate(request.headers.get("Authorization"))
+        """Who sent this request, for whom there is room. Raises `unauthenticated`, `rate_limited`, `not_ready`."""
+        caller = await self._authenticator.authenticate(request.headers.get("Authorization"))
+        call_log.caller(caller.subject)
+        if self.rates is not None:
+            self.rates.admit(caller.owner)
+        if (room := request.get(ROOM)) is not None:
+            room.take(caller.owner, announced(request))
+        return caller

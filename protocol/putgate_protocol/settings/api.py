@@ -75,12 +75,39 @@ class Claimant(SettingsModel):
     name: Annotated[str, Field(min_length=1, max_length=63)]
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?)(:[1-9][0-9]{0,4})?")
+_DEFAULT_PORT = {"http": ":80", "https": ":443"}
+
+
+class Cors(SettingsModel):
+    """Which web pages may call: by their exact origins (`https://app.example.com`), or `*` for all. None by default.
+
+    What may be done is decided by tokens and signatures alone; this only tells browsers whom they may let ask.
+    """
+
+    allowed_origins: list[Annotated[str, Field(min_length=1, max_length=253)]] = Field(default=[], max_length=64)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _exact(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            scheme = origin.partition("://")[0]
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: scheme://host[:port] in lower case, without a path, or *")
+            if origin.endswith(_DEFAULT_PORT.get(scheme, " ")):
+                raise ValueError(f"{origin!r} never matches: browsers leave out the default port")
+        if len(set(value)) != len(value) or ("*" in value and len(value) > 1):
+            raise ValueError("an origin stands twice; * stands alone")
+        return value
+
+
 class Storage(SettingsModel):
     """The bucket and what Putgate may do to it.
 
     `management`: `Create` makes a missing bucket, `Adopt` sets only clean-up rules of its own, `Observe` writes no
     settings of the bucket. `claimant`: without one no claim is taken, and whoever shares bucket and prefix is not
-    noticed. `take_over`: the id of exactly the claim to replace.
+    noticed. `take_over`: the id of exactly the claim to replace. `cors`: which web pages may use signed URLs, by
+    a rule of the bucket; other rules are left alone.
     """
 
     type: Literal["S3"] = "S3"
@@ -89,6 +116,7 @@ class Storage(SettingsModel):
     management: Literal["Create", "Adopt", "Observe"] = "Adopt"
     claimant: Claimant | None = None
     take_over: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    cors: Cors = Cors()
     abort_incomplete_after_days: Annotated[int, Field(ge=1, le=365)] = 7
 
     @field_validator("prefix")
@@ -141,6 +169,20 @@ class InstantUpload(SettingsModel):
 
     scope: Literal["Owner", "Bucket", "Disabled"] = "Owner"
     min_size: Size = 256 * 1024
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if not 1 <= self.min_size <= 1024 * MIB:
+            raise ValueError("min_size lies between 1 byte and 1Gi")
+        return self
+
+
+class Integrity(SettingsModel):
+    """`mode`: what follows where the store enforces no digest of what is uploaded. `Enforced`: it is refused.
+    `Unverified`: it is served all the same, and what is stored may be other bytes than were declared.
+    """
+
+    mode: Literal["Enforced", "Unverified"] = "Enforced"
 
 
 class ServiceAccounts(SettingsModel):
@@ -217,6 +259,46 @@ class Janitor(SettingsModel):
         return self
 
 
+class Limits(SettingsModel):
+    """What one process takes on at once, so that no caller and no crowd of callers takes it down.
+
+    `open_uploads_per_owner`: multipart uploads that one owner may have under way. Too few, and a folder of large files
+    waits for its own uploads; too many, and one caller fills the store with parts that nobody completes.
+
+    `requests_per_second`, `request_burst`: of one caller, at each process; a batch is one. Too few, and interactive
+    callers wait; too many, and one caller's loop takes the time of all others. The burst is what may come at once.
+
+    `concurrent_calls`: at work at once; `concurrent_bytes`: of their bodies, but for small ones, and half of it for one
+    caller at most. What comes on top is answered 503 `not_ready`. A call holds up to about twenty times its body in
+    memory: too much, and the process is killed for its memory; too little, and calls are put off that there was room
+    for. Never less than the largest batch (4 MiB).
+
+    `body_timeout`: how long a body may take to arrive. Too short, and slow lines cannot send a large batch; too long,
+    and callers that send nothing hold room that others need.
+
+    `store_calls`: with the store at once. Too few leave a far store idle; more only queue in a near one.
+
+    `store_timeout`: of one store call, from the first byte sent to the last received. Too short, and completing a large
+    upload is cut off, again and again; too long, and a store that hangs holds calls.
+    """
+
+    open_uploads_per_owner: Annotated[int, Field(ge=1, le=10_000)] = 5_000
+    requests_per_second: Annotated[float, Field(ge=1, le=100_000)] = 200
+    request_burst: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    concurrent_calls: Annotated[int, Field(ge=1, le=10_000)] = 256
+    concurrent_bytes: Annotated[Size, Field(ge=4 * MIB)] = 8 * MIB
+    body_timeout: Duration = timedelta(seconds=60)
+    store_calls: Annotated[int, Field(ge=1, le=64)] = 48
+    store_timeout: Duration = timedelta(minutes=2)
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        for name, value in (("body_timeout", self.body_timeout), ("store_timeout", self.store_timeout)):
+            if not timedelta(seconds=1) <= value <= timedelta(minutes=15):
+                raise ValueError(f"{name} lies between 1s and 15m")
+        return self
+
+
 class Tls(SettingsModel):
     """PEM files, read again when they change. While they are missing the API's port stays closed."""
 
@@ -256,9 +338,12 @@ class ApiSettings(SettingsModel):
     upload: Upload = Upload()
     download: Download = Download()
     instant_upload: InstantUpload = InstantUpload()
+    integrity: Integrity = Integrity()
     auth: Auth = Auth()
     upload_keys: UploadKeys
     janitor: Janitor = Janitor()
+    cors: Cors = Cors()
+    limits: Limits = Limits()
     listen: Listen = Listen()
     identity: Identity | None = None
 
