@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -62,6 +63,14 @@ def _encoded_slowly(raw: bytes) -> str:
         else:
             out += char
     return out
+
+
+@pytest.mark.parametrize("vector", PUBLISHED["paths"], ids=lambda v: v["path"][:30])
+def test_paths(vector: dict[str, str]) -> None:
+    raw = vector["name"].encode() if "name" in vector else base64.b64decode(vector["name_b64"])
+    plain = re.compile(rb"[A-Za-z0-9._~/-]")
+    slowly = "".join(chr(byte) if plain.fullmatch(bytes([byte])) else f"%{byte:02X}" for byte in raw)
+    assert vector["path"] == f"/files/{slowly}"
 
 
 def test_each_name_code_has_vectors() -> None:

@@ -12,6 +12,7 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from putgate_protocol.digests import FileHash, PartHash
 from putgate_protocol.names import Name
@@ -153,6 +154,10 @@ def name_vectors() -> list[dict[str, str]]:
     return [{"prefix": prefix, **_wire(raw), "key": Name.parse(raw).key(prefix)} for prefix, raw in pairs]
 
 
+def path_vectors() -> list[dict[str, str]]:
+    return [{**_wire(raw), "path": f"/files/{quote(raw, safe='/')}"} for raw in NAMES]
+
+
 def bad_name_vectors() -> list[dict[str, str]]:
     return [{"prefix": prefix, **_wire(raw), "code": _code(prefix, raw)} for prefix, raw in BAD_NAMES]
 
@@ -180,12 +185,15 @@ def vectors() -> dict[str, Any]:
             "File hash: SHA-256 over the concatenated raw part hashes; of no bytes for a file without parts.",
             "names": "key = prefix + the name with control bytes, %, \\, DEL and bytes that are not UTF-8 "
             "percent-encoded in upper-case hex. A name is given as text, or in base64 where it is not UTF-8.",
+            "paths": "Below the API's URL: each byte of the name but A-Z a-z 0-9 - . _ ~ / is percent-encoded, once. "
+            "This is how answers write it; / may be %2F as well.",
             "bad_names": "What is refused, with the code of the problem.",
             "keys_without_name": "Keys, below an empty prefix, that encode no name: left out of listings.",
         },
         "part_rule": part_rule_vectors(),
         "hashes": hash_vectors(),
         "names": name_vectors(),
+        "paths": path_vectors(),
         "bad_names": bad_name_vectors(),
         "keys_without_name": NOT_KEYS,
     }
