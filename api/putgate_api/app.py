@@ -31,13 +31,18 @@ from putgate_api.port import api_port, listen_on
 from putgate_api.prepare.keeper import Keeper
 from putgate_api.prepare.status import Status
 from putgate_api.prepare.steps import Means, Prepared
+from putgate_api.rates import Rates
 from putgate_api.reloading import Reloading, Unreadable
 from putgate_api.report import LoadedKeys, Reporter
 from putgate_api.routes.admin import admin_app
+from putgate_api.routes.contract import add_contract_routes
+from putgate_api.routes.cors import add_cors
 from putgate_api.routes.files import add_file_routes
 from putgate_api.routes.http import observing
 from putgate_api.routes.objects import add_object_routes
 from putgate_api.routes.serving import Serving
+from putgate_api.routes.shedding import shedding
+from putgate_api.tracing import export, tracing
 from putgate_api.upload_id import Sealer, parse_upload_keys
 from putgate_protocol.messages.batch import MAX_BODY_BYTES
 from putgate_protocol.settings.api import ApiSettings
@@ -56,8 +61,12 @@ class Ports:
     admin_url: str
 
 
-def authenticator(settings: ApiSettings, *, insecure: bool) -> Authenticator:
-    """Raises `SettingsError` where nobody, or everybody, could call."""
+def authenticator(
+    settings: ApiSettings, *, insecure: bool, keys_read: Callable[[], None] = lambda: None
+) -> Authenticator:
+    """`keys_read` is told when the cluster's token keys were read. Raises `SettingsError` where nobody, or everybody,
+    could call.
+    """
     if insecure:
         if not _is_loopback(settings.listen.host):
             raise SettingsError("--insecure-no-auth listens on a loopback address only; set listen.host to 127.0.0.1")
@@ -73,7 +82,7 @@ def authenticator(settings: ApiSettings, *, insecure: bool) -> Authenticator:
                 "tokens"
             )
         return tokens
-    accounts = _service_accounts(auth.service_accounts, auth.rules_file)
+    accounts = _service_accounts(auth.service_accounts, auth.rules_file, keys_read)
     return accounts if tokens is None else Either(accounts=accounts, tokens=tokens)
 
 
@@ -86,11 +95,13 @@ def _token_file(path: Path) -> TokenFile:
     return tokens
 
 
-def _service_accounts(settings: ServiceAccountSettings, rules_file: Path) -> ServiceAccounts:
+def _service_accounts(
+    settings: ServiceAccountSettings, rules_file: Path, keys_read: Callable[[], None]
+) -> ServiceAccounts:
     """Nothing is read yet: in a cluster the files may come later, and what is missing is in the report."""
     api_server = ApiServer(url=settings.api_server, token_file=settings.token_file, ca_file=settings.ca_file)
     return ServiceAccounts(
-        keys=Keys(api_server.published),
+        keys=Keys(api_server.published, learnt=keys_read),
         rules=RulesWatch(rules_file),
         audience=settings.audience,
         max_lifetime=settings.max_lifetime,
@@ -100,7 +111,7 @@ def _service_accounts(settings: ServiceAccountSettings, rules_file: Path) -> Ser
 async def serve(settings: ApiSettings, *, insecure: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises `SettingsError`, and outside a cluster what `Keeper` raises."""
     sealer, metrics, status = _sealer(settings), Metrics(), Status()
-    who = authenticator(settings, insecure=insecure)
+    who = authenticator(settings, insecure=insecure, keys_read=metrics.token_keys_read)
     serving = Serving(who, status, lambda: loaded_keys(sealer).missing)
     reporter = Reporter(
         settings=settings,
@@ -111,6 +122,7 @@ async def serve(settings: ApiSettings, *, insecure: bool) -> None:
         environment=os.environ,
         version=version("putgate"),
     )
+    last_spans = export()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -125,8 +137,16 @@ async def serve(settings: ApiSettings, *, insecure: bool) -> None:
             url = settings.listen.public_url or ports.url
             nonlocal reached
             if reached is None or reached.opened is not store:
-                reached = Reached(store, metrics)
-            serving.prepared = bucket(settings, reached.store, prepared, sealer, url, locks=reached.locks)
+                reached = Reached(store, metrics, settings.limits)
+            serving.prepared = bucket(
+                settings,
+                reached.store,
+                prepared,
+                sealer,
+                url,
+                locks=reached.locks,
+                open_uploads=reached.open_uploads,
+            )
             log.info("ready", tier=prepared.report.tier, closed=prepared.closed, findings=prepared.findings)
 
         def withdraw() -> None:
@@ -144,6 +164,7 @@ async def serve(settings: ApiSettings, *, insecure: bool) -> None:
         log.info("draining", lame_duck=lame_duck, seconds=settings.listen.drain.total_seconds())
         # Load balancers learn late; what they still send is taken.
         await asyncio.sleep(lame_duck)
+    await asyncio.to_thread(last_spans)
 
 
 def _keeper(
@@ -192,9 +213,14 @@ async def _listening(
 ) -> AsyncIterator[Ports]:
     """Both ports; leaving stops listening and waits for the calls under way."""
     listen = settings.listen
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[observing(metrics)])
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES, middlewares=[*tracing(), observing(metrics), shedding(settings.limits, metrics)]
+    )
+    serving.rates = Rates(settings.limits.requests_per_second, settings.limits.request_burst, metrics.turn_away)
     add_object_routes(app, serving, metrics)
     add_file_routes(app, serving, settings.download.disposition)
+    add_contract_routes(app, listen.public_url)
+    add_cors(app, settings.cors.allowed_origins)
     drain = listen.drain.total_seconds()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain, handle_signals=False)
     admin = web.AppRunner(admin_app(serving, metrics, reporter.report), access_log=None, shutdown_timeout=1)

@@ -22,6 +22,7 @@ from putgate_api.backend import check_store, clean_store, probe_store, remove_st
 from putgate_api.fsck.finding import Finding, Looked
 from putgate_api.housekeeping.tally import Tally
 from putgate_api.last_word import TERMINATION_LOG, leave
+from putgate_api.prepare.steps import unfit
 from putgate_api.prepare.trouble import Unfit
 from putgate_api.records.bucket import BucketDisagrees
 from putgate_api.records.claim import BucketInUse
@@ -76,7 +77,13 @@ def serve_command(config: Path, termination_log: Path, *, insecure_no_auth: bool
 @config_option
 @log_option
 @click.option("--wait", is_flag=True, help="First wait until no upload URL that was signed can be used any more.")
-def remove_command(config: Path, termination_log: Path, *, wait: bool) -> None:
+@click.option(
+    "--claim",
+    metavar="ID",
+    help="The claim that is known to have created the bucket: so one that holds nothing, not even its claim any more, "
+    "is removed too.",
+)
+def remove_command(config: Path, termination_log: Path, *, wait: bool, claim: str | None) -> None:
     """Remove the bucket if Putgate created it and nobody keeps anything in it. One JSON line says what became of it.
 
     Exit codes: 0 removed, or gone already; 2 the settings cannot be used; 3 the bucket is kept (NotEmpty, Adopted,
@@ -84,7 +91,7 @@ def remove_command(config: Path, termination_log: Path, *, wait: bool) -> None:
     """
     _log_to_stderr()
     last = LastWord(termination_log, as_json=True)
-    removal = _run(remove_store_bucket(_settings(config, last), wait=wait), last)
+    removal = _run(remove_store_bucket(_settings(config, last), wait=wait, claim=claim), last)
     leave(termination_log, removal.to_json())
     print(removal.to_json())
     sys.exit(_exit_code(removal))
@@ -133,9 +140,11 @@ def janitor_command(config: Path, *, once: bool, as_json: bool) -> None:
 @main.command("fsck")
 @config_option
 @click.option("--rehash", is_flag=True, help="Also read every file and compare its hash; as much traffic as all of it.")
+@click.option("--repair", is_flag=True, help="Remove hints for instant upload that are damaged or without a file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each finding, then the summary.")
-def fsck_command(config: Path, *, rehash: bool, as_json: bool) -> None:
-    """Check that each file is as it was uploaded, and that the session records can be read. Changes nothing.
+def fsck_command(config: Path, *, rehash: bool, repair: bool, as_json: bool) -> None:
+    """Check that each file is as it was uploaded, and that the records of sessions and content can be read. Changes
+    nothing; with --repair hints only, which nobody misses.
 
     Exit codes: 0 all is well; 1 there are findings; 2 the settings cannot be used; 4 the store failed, and not all was
     looked at.
@@ -146,7 +155,7 @@ def fsck_command(config: Path, *, rehash: bool, as_json: bool) -> None:
     def tell(said: Finding | Looked) -> None:
         print(said.to_json() if as_json else said, flush=True)
 
-    _run(check_store(_settings(config, last), looked, tell, rehash=rehash), last)
+    _run(check_store(_settings(config, last), looked, tell, rehash=rehash, repair=repair), last)
     tell(looked)
     if looked.findings:
         sys.exit(EXIT_FINDINGS)
@@ -158,9 +167,10 @@ def fsck_command(config: Path, *, rehash: bool, as_json: bool) -> None:
 def probe_command(config: Path, *, as_json: bool) -> None:
     """Try what the store enforces, with throw-away objects, and say what follows."""
     last = LastWord(None)
-    report = _run(probe_store(_settings(config, last)), last)
+    settings = _settings(config, last)
+    report = _run(probe_store(settings), last)
     print(report.to_json() if as_json else _shown(report))
-    if report.tier != "sha256":
+    if unfit(report, settings) is not None:
         sys.exit(EXIT_UNFIT)
 
 

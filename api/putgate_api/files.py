@@ -15,13 +15,14 @@ from putgate_api.disposition import AS_IT_IS, Policy, Wish, disposition
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.signing import seconds_until
+from putgate_api.uploads.streamed import streamed_nonce, with_record
 from putgate_protocol.messages.access_url import AccessUrlAnswer, AccessUrlRequest
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.files import ListAnswer
 from putgate_protocol.names import RESERVED_SEGMENT, Name, encode
 from putgate_protocol.problems import NameProblem, Problem, problem
-from putgate_storage.errors import Refused
-from putgate_storage.store import Entry, Head, SignedRequest
+from putgate_storage.errors import ConditionFailed, Refused
+from putgate_storage.store import DeletesIfMatch, Entry, Head, SignedRequest
 
 STORE_PAGES = 10
 """The most LIST pages of the store for one page of answers; then a short page with a cursor."""
@@ -41,7 +42,7 @@ class Described:
 async def describe(bucket: Bucket, caller: Caller, name: Name) -> Described:
     """Raises `forbidden`, `not_found`."""
     head = await _head(bucket, caller, name)
-    content = Content.of(head)
+    content = Content.of(await with_record(bucket.streamed, head))
     return Described(
         file=bucket.file(
             caller,
@@ -89,14 +90,34 @@ async def access_url(bucket: Bucket, caller: Caller, request: AccessUrlRequest, 
 
 
 async def remove(bucket: Bucket, caller: Caller, name: Name, *, if_match: str | None) -> None:
-    """Raises `forbidden`, `not_found`, `precondition_unsupported`."""
+    """`if_match`: a version; only that is removed.
+
+    Raises `forbidden`, `not_found`, `precondition_failed`, `precondition_unsupported`.
+    """
     require(caller, "delete", name)
     key = bucket.key(name)
-    if if_match is not None:
+    if if_match is not None and not bucket.abilities.conditional_delete:
         raise problem("precondition_unsupported", "this store does not remove a file only if it has a given version")
-    if await bucket.store.head(key) is None:
+    if (head := await bucket.store.head(key)) is None:
         raise _absent(name)
-    await bucket.store.delete(key)
+    if if_match is None:
+        await bucket.store.delete(key)
+    else:
+        await _remove_version(bucket, name, head, if_match)
+    if (nonce := streamed_nonce(head)) is not None:
+        await bucket.streamed.remove(nonce)
+
+
+async def _remove_version(bucket: Bucket, name: Name, head: Head, version: str) -> None:
+    other = problem("precondition_failed", f"{name} does not have the version of If-Match")
+    # The store only sees what the version was at our look: a version that is no ETag must not reach it.
+    if head.etag != version:
+        raise other
+    assert isinstance(bucket.store, DeletesIfMatch), "the probe has seen it"
+    try:
+        await bucket.store.delete_if_match(bucket.key(name), head.etag)
+    except ConditionFailed:
+        raise other from None
 
 
 async def _head(bucket: Bucket, caller: Caller, name: Name) -> Head:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from putgate_api import call_log
 from putgate_api.auth.audit import Refusal
 from putgate_api.auth.authenticate import Unknown
 
@@ -26,13 +28,13 @@ class Metrics:
         )
         self.initiates = Counter(
             "putgate_api_initiates",
-            "Files declared, by outcome: exists, put, multipart, resumed, or a problem's code",
+            "Files declared, by outcome: exists, copied, copying, put, multipart, resumed, or a problem's code",
             ("outcome",),
             registry=self.registry,
         )
         self.bytes_declared = Counter(
             "putgate_api_declared_bytes",
-            "Bytes of files declared, by outcome; exists means that they need not be sent",
+            "Bytes of files declared, by outcome; of exists, copied and copying none need be sent",
             ("outcome",),
             registry=self.registry,
         )
@@ -49,13 +51,31 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.turned_away = Counter(
+            "putgate_api_turned_away",
+            "Calls put off before any work was done, by the limit they met: calls, bytes, rate",
+            ("limit",),
+            registry=self.registry,
+        )
+        self.in_progress = Gauge("putgate_api_calls_in_progress", "Calls at work now", registry=self.registry)
+        self.bytes_in_progress = Gauge(
+            "putgate_api_body_bytes_in_progress", "Bytes of the bodies of calls at work now", registry=self.registry
+        )
         self.housekeeping = Counter(
             "putgate_api_housekeeping",
             "What housekeeping found in the background, by what it was",
             ("what",),
             registry=self.registry,
         )
+        self.token_keys = Gauge(
+            "putgate_api_token_keys_read_timestamp_seconds",
+            "When the cluster's token signing keys were read last, in seconds since 1970; 0: never, or not needed",
+            registry=self.registry,
+        )
         self.ready = Gauge("putgate_api_ready", "1 when the bucket is prepared", registry=self.registry)
+
+    def token_keys_read(self) -> None:
+        self.token_keys.set_to_current_time()
 
     def call(self, call: str, code: str, seconds: float) -> None:
         self.calls.labels(call, code).observe(seconds)
@@ -63,7 +83,16 @@ class Metrics:
     def denied(self, reason: Unknown | Refusal) -> None:
         self.denials.labels(reason).inc()
 
+    def turn_away(self, limit: Literal["calls", "bytes", "rate"]) -> None:
+        self.turned_away.labels(limit).inc()
+
+    def at_work(self, calls: int, body_bytes: int) -> None:
+        self.in_progress.set(calls)
+        self.bytes_in_progress.set(body_bytes)
+
     def store_call(self, operation: str, outcome: str, seconds: float) -> None:
+        """Called within the call that it is for, if any, whose line counts it too."""
+        call_log.store_call()
         self.store_calls.labels(operation, outcome).observe(seconds)
 
     def cleaned_up(self, counts: Mapping[str, int]) -> None:

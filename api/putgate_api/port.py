@@ -7,6 +7,7 @@ what this one waits for.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,10 @@ from putgate_protocol.settings.api import Listen
 
 log = structlog.get_logger("putgate.api")
 
+RECEIVE_BUFFER = 32 * 1024
+"""Bytes of a connection that the kernel keeps, and so the most that one read takes into memory before a call is judged:
+with uvloop up to 256 KiB of each of a thousand connections otherwise. Smaller, and large batches from afar crawl."""
+
 Closed = Callable[[str | None], None]
 """Hears why the port is closed; `None` when it is open."""
 
@@ -26,9 +31,25 @@ Closed = Callable[[str | None], None]
 async def listen_on(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
     """Listen, and give the URL. Raises `OSError`."""
     await runner.setup()
-    await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    for listening in await _sockets(host, port):
+        await web.SockSite(runner, listening, ssl_context=tls).start()
     bound = runner.addresses[0]
     return _url("http" if tls is None else "https", bound[0], bound[1])
+
+
+async def _sockets(host: str, port: int) -> list[socket.socket]:
+    """One for each address of `host`. Raises `OSError`."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listening: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            listening.append(socket.create_server(address[:2], family=family))
+            listening[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    except OSError:
+        for each in listening:
+            each.close()
+        raise
+    return listening
 
 
 @asynccontextmanager

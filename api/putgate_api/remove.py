@@ -80,9 +80,13 @@ def failed(error: StoreError, storage: Storage) -> Removal:
     return Removal(result=result, message=found.message)
 
 
-async def remove_bucket(store: Store, storage: Storage, pause: timedelta = timedelta(0)) -> Removal:
-    """`pause`: between the first look and the others, for URLs that were signed before and may still be used. Raises
-    `StoreError`.
+async def remove_bucket(
+    store: Store, storage: Storage, pause: timedelta = timedelta(0), *, known: str | None = None
+) -> Removal:
+    """`pause`: between the first look and the others, for URLs that were signed before and may still be used.
+    `known`: the id of the claim by which the caller knows that this claimant's API created the bucket. A removal that
+    was cut off after its last record leaves a bucket without claim, which only the caller then knows to be ours.
+    Raises `StoreError`.
     """
     keys, bucket = RecordKeys(storage.prefix), storage.s3.bucket
     if not isinstance(store, ManagesBucket):
@@ -90,7 +94,7 @@ async def remove_bucket(store: Store, storage: Storage, pause: timedelta = timed
     if not await bucket_is_there(store, keys):
         return Removal(result="Removed", message=f"bucket {bucket} is gone already")
     try:
-        claim = await _own_claim(store, keys, storage)
+        claim = await _own_claim(store, keys, storage, known)
         await _check_empty(store, keys)
         await asyncio.sleep(pause.total_seconds())
         await _check_empty(store, keys)
@@ -110,7 +114,7 @@ async def remove_bucket(store: Store, storage: Storage, pause: timedelta = timed
     return Removal(result="Removed", message=f"bucket {bucket} is removed")
 
 
-async def _own_claim(store: Store, keys: RecordKeys, storage: Storage) -> Claim:
+async def _own_claim(store: Store, keys: RecordKeys, storage: Storage, known: str | None) -> Claim:
     bucket = storage.s3.bucket
     if storage.management == "Observe" or storage.claimant is None:
         raise _Refusal("Adopted", f"the settings do not claim bucket {bucket}; it is kept")
@@ -118,6 +122,8 @@ async def _own_claim(store: Store, keys: RecordKeys, storage: Storage) -> Claim:
         kept = await read_claim(store, keys)
     except BucketDisagrees as error:
         raise _Refusal("NotOurs", str(error)) from None
+    if kept is None and known is not None and await _is_bare(store):
+        return Claim(id=known, **storage.claimant.model_dump(), created=True)
     if kept is None:
         raise _Refusal("Adopted", f"no claim says that Putgate created bucket {bucket}; it is kept")
     if not kept.claim.is_of(storage.claimant):
@@ -126,6 +132,15 @@ async def _own_claim(store: Store, keys: RecordKeys, storage: Storage) -> Claim:
     if not kept.claim.created:
         raise _Refusal("Adopted", f"bucket {bucket} was there before Putgate; it is kept")
     return kept.claim
+
+
+async def _is_bare(store: Store) -> bool:
+    """Whether it holds nothing at all: the claim is the last record that a removal deletes."""
+    async for _ in _objects(store, ""):
+        return False
+    async for _ in _versions(store, ""):
+        return False
+    return True
 
 
 async def _check_empty(store: Store, keys: RecordKeys) -> None:

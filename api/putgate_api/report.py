@@ -99,6 +99,8 @@ def _capabilities(prepared: Prepared) -> dict[str, bool]:
         "conditionalPut": grants.conditional_put,
         "conditionalComplete": grants.conditional_complete,
         "completeTakesSHA256": grants.complete_sha256,
+        "partCopy": grants.part_copy,
+        "conditionalDelete": grants.conditional_delete,
     }
 
 
@@ -111,6 +113,9 @@ def _limits(settings: ApiSettings, prepared: Prepared) -> dict[str, int]:
         "urlTTLSeconds": int(upload.url_ttl.total_seconds()),
         "sessionTTLSeconds": int(upload.session_ttl.total_seconds()),
         "downloadURLTTLSeconds": int(settings.download.url_ttl.total_seconds()),
+        "openUploadsPerOwner": settings.limits.open_uploads_per_owner,
+        "requestsPerSecond": int(settings.limits.requests_per_second),
+        "requestBurst": settings.limits.request_burst,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import yarl
 
-from putgate_protocol.digests import FileHash, PartHash
+from putgate_protocol.digests import FileHash, Md5, PartHash
 from putgate_protocol.names import Name
 from putgate_protocol.parts import PartRule
 
@@ -29,6 +29,11 @@ def declaration(name: bytes | str, data: bytes, **more: Any) -> dict[str, Any]:
         "file_hash": str(FileHash.of(parts)),
         "parts": [str(part) for part in parts],
     } | more
+
+
+def md5s(data: bytes) -> list[str]:
+    """What an initiate gives beside its parts where the store checks MD5s only."""
+    return [str(Md5.of(data[part.offset : part.offset + part.length])) for part in RULE.plan(len(data))]
 
 
 class Calls:

@@ -53,15 +53,17 @@ def memory_store(clock: Clock) -> MemoryStore:
     return MemoryStore(limits=StoreLimits(min_part_size=1), clock=clock)
 
 
-def bucket(store: Store, *, scope: Literal["Owner", "Bucket", "Disabled"] = "Owner", **abilities: bool) -> Bucket:
+def bucket(store: Store, *, scope: Literal["Owner", "Bucket", "Disabled"] = "Owner", **abilities: Any) -> Bucket:
     keys = RecordKeys(PREFIX)
     secret = UploadKeys(signing="k", accepted={"k": b"k" * 32})
-    can = {
+    can: dict[str, Any] = {
+        "tier": "sha256",
         "commit_by_put": True,
         "conditional_put": True,
         "conditional_complete": True,
         "complete_takes_sha256": True,
         "part_copy": True,
+        "conditional_delete": True,
     }
     return Bucket(
         store=store,

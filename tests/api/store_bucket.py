@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from putgate_api.records.bucket import BucketFacts
+from putgate_api.records.copies import CopyRecords
+from putgate_api.records.index import IndexRecords
 from putgate_api.records.keys import RecordKeys
 from putgate_api.records.parts import PartRecords
 from putgate_api.records.sessions import Sessions
@@ -24,12 +26,16 @@ MULTIPART = 3
 def store_bucket(store: Store, prefix: str) -> Bucket:
     """As SeaweedFS is served."""
     keys = RecordKeys(prefix)
+    made = memory_bucket.bucket(store, conditional_complete=False)
     return replace(
-        memory_bucket.bucket(store, conditional_complete=False),
+        made,
         prefix=prefix,
+        limits=replace(made.limits, instant_min_size=256 * 1024),
         facts=BucketFacts(bucket_id="b" * 32, part_size=RULE.part_size, max_parts=RULE.max_parts),
         sessions=Sessions(store, keys, conditional=True),
         parts=PartRecords(store, keys),
+        copies=CopyRecords(store, keys),
+        index=IndexRecords(store, keys),
     )
 
 

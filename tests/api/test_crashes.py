@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,22 @@ from tests.servers.proxy_faults import CutBefore, LoseAnswer
 from tests.servers.seaweedfs import SeaweedFS
 
 DATA = os.urandom(8 * 1024 * 1024 + 1000)
+
 PATIENCE = 400.0
 """Seconds. A holder that died while completing is waited for a minute, by the design of sessions."""
+
+
+Content = Callable[[str], bytes]
+
+
+def own(name: str) -> bytes:
+    """Content that no other name has: nothing is copied."""
+    return name.encode() + DATA[len(name) :]
+
+
+def same(_: str) -> bytes:
+    """The content of all names: it is copied inside the store."""
+    return DATA
 
 
 @dataclass(slots=True)
@@ -39,11 +53,11 @@ class Stack:
     store: S3Store
 
     def of_upload(self, name: str) -> Predicate:
-        """The API's own calls to the store for this name: its key, or a record of its session."""
-        folder = name.partition("/")[0].encode()
+        """The API's own calls to the store for this name: its key, or a record of its session or of its content."""
+        wanted = (name.partition("/")[0].encode(), b".putgate/v1/sessions/", b".putgate/v1/index/")
 
         def matches(call: Call) -> bool:
-            return not call.presigned and (folder in call.key or b".putgate/v1/sessions/" in call.key)
+            return not call.presigned and any(each in call.key for each in wanted)
 
         return matches
 
@@ -73,10 +87,11 @@ async def post(calls: Calls, call: str, body: dict[str, object]) -> dict[str, ob
     return answer
 
 
-async def upload_once(calls: Calls, name: str) -> None:
+async def upload_once(calls: Calls, name: str, content: Content = own) -> None:
     """One run of a client: initiate, send what is missing, complete. Raises `Again`."""
+    data = content(name)
     try:
-        status, answer = await calls.initiate(name, DATA)
+        status, answer = await calls.initiate(name, data)
     except aiohttp.ClientError:
         raise Again from None
     if status in {409, 503}:
@@ -84,28 +99,28 @@ async def upload_once(calls: Calls, name: str) -> None:
     assert status == 200, answer
     if answer["status"] == "exists":
         return
-    assert await calls.put_parts(answer, DATA) == [200] * len(answer["parts"])
+    assert await calls.put_parts(answer, data) == [200] * len(answer["parts"])
     done = await post(calls, "complete_multipart_upload", {"upload_id": answer["upload_id"]})
     assert done["status"] == "complete"
 
 
-async def upload_until_done(calls: Calls, name: str) -> None:
+async def upload_until_done(calls: Calls, name: str, content: Content = own) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
-                return await upload_once(calls, name)
+                return await upload_once(calls, name, content)
             except Again:
                 await asyncio.sleep(0.3)
 
 
-async def check(stack: Stack, names: list[str]) -> None:
+async def check(stack: Stack, names: list[str], content: Content = own) -> None:
     """Every file once and whole, and nothing left open."""
     state = await state_of(stack.store, stack.api.prefix)
     files = [name for name in state.names(stack.api.prefix) if not name.endswith("/undisturbed")]
     assert sorted(files) == sorted(names)
     assert state.uploads == ()
     for name in names:
-        assert await stack.calls.download(name) == DATA
+        assert await stack.calls.download(name) == content(name)
 
 
 async def points(stack: Stack) -> list[str]:

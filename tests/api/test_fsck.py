@@ -20,6 +20,7 @@ from putgate_api.fsck.finding import Finding, Looked
 from putgate_protocol.messages.initiate import Upload
 from putgate_protocol.settings.api import ApiSettings
 from putgate_storage.errors import Permanent
+from putgate_storage.s3.driver import S3Store
 from putgate_storage.store import Head
 from tests.api.calls import Calls
 from tests.api.state import state_of, store_of
@@ -48,9 +49,10 @@ class Bucket:
     api: ApiProcess
     client: Any
 
-    async def fsck(self, *, rehash: bool = False) -> tuple[list[Finding], Looked]:
+    async def fsck(self, *, rehash: bool = False, repair: bool = False) -> tuple[list[Finding], Looked]:
         looked, findings = Looked(), list[Finding]()
-        await check_store(ApiSettings.model_validate(self.api.settings), looked, findings.append, rehash=rehash)
+        settings = ApiSettings.model_validate(self.api.settings)
+        await check_store(settings, looked, findings.append, rehash=rehash, repair=repair)
         assert looked.findings == len(findings)
         return findings, looked
 
@@ -98,10 +100,10 @@ async def test_a_sound_bucket_is_clean_and_nothing_is_written(bucket: Bucket, st
         bucket.put(name, b"another tool's", Metadata={"their": "own"})
     async with store_of(bucket.api) as store:
         before = await state_of(store, bucket.api.prefix)
-        assert await bucket.fsck() == ([], Looked(files=5, bytes=SIZE, foreign=2, sessions=2))
+        assert await bucket.fsck() == ([], Looked(files=5, bytes=SIZE, foreign=2, sessions=2, hints=1))
         assert not any(call.presigned for call in store_proxy.requests), "no file is read"
         found = await bucket.fsck(rehash=True)
-        assert found == ([], Looked(files=5, bytes=SIZE, rehashed=5, foreign=2, sessions=2))
+        assert found == ([], Looked(files=5, bytes=SIZE, rehashed=5, foreign=2, sessions=2, hints=1))
         assert len([call for call in store_proxy.requests if of_content(call)]) == 5, "one for each part"
         assert {call.method for call in store_proxy.requests} <= {"GET", "HEAD"}
         assert await state_of(store, bucket.api.prefix) == before
@@ -157,6 +159,84 @@ async def test_records_that_cannot_be_read_are_found(bucket: Bucket) -> None:
     assert "larger than" in said[f"{folder}owner/long.json"]
 
 
+async def hint_of(bucket: Bucket, store: S3Store) -> tuple[str, dict[str, Any]]:
+    """Key and content of the only hint: that of the one file that is large enough."""
+    (entry,) = await hints(bucket, store)
+    found = await store.get_small(entry, 10_000)
+    assert found is not None
+    return entry, json.loads(found.body)
+
+
+async def hints(bucket: Bucket, store: S3Store) -> list[str]:
+    page = await store.list(f"{bucket.api.prefix}.putgate/v1/index/")
+    return [entry.key for entry in page.entries]
+
+
+async def test_a_hint_without_its_file_is_counted_and_removed_where_that_is_wanted(bucket: Bucket) -> None:
+    async with store_of(bucket.api) as store:
+        key, _ = await hint_of(bucket, store)
+        bucket.put("two-parts", b"another tool's now")
+        findings, looked = await bucket.fsck()
+        assert (findings, looked.hints, looked.stale_hints, looked.repaired) == ([], 1, 1, 0)
+        before = await state_of(store, bucket.api.prefix)
+        findings, looked = await bucket.fsck(repair=True)
+        assert (findings, looked.hints, looked.stale_hints, looked.repaired) == ([], 1, 0, 1)
+        after = await state_of(store, bucket.api.prefix)
+        assert set(before.keys) - set(after.keys) == {each for each in before.keys if each[0] == key}
+        assert (await bucket.fsck())[1].hints == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"v": 2}, "no hint that this version"),
+        ({"parts": ["0" * 64, "1" * 64]}, "no hint that this version"),
+        ({"etags": ["0" * 32]}, "no hint that this version"),
+        ({"owner": "0" * 64}, "scope of another owner"),
+        ({"size": len(TWO_PARTS) - 1}, "something else of its file"),
+        ({"name": None, "name_b64": "Li4="}, "no hint that this version"),
+    ],
+)
+async def test_a_hint_that_says_what_is_not_so_is_found(bucket: Bucket, changes: dict[str, Any], says: str) -> None:
+    async with store_of(bucket.api) as store:
+        key, told = await hint_of(bucket, store)
+        await store.put_small(key, json.dumps(told | changes).encode())
+        (finding,), looked = await bucket.fsck()
+        assert (finding.kind, finding.key, looked.repaired) == ("hint_damaged", key, 0)
+        assert says in finding.detail
+        (finding,), looked = await bucket.fsck(repair=True)
+        assert (looked.repaired, "it is removed" in finding.detail) == (1, True)
+        assert await hints(bucket, store) == []
+        assert (await bucket.fsck())[0] == []
+
+
+async def test_what_is_no_hint_is_found_and_left(bucket: Bucket) -> None:
+    async with store_of(bucket.api) as store:
+        key, told = await hint_of(bucket, store)
+        misplaced = f"{key.removesuffix('.json')}.old"
+        await store.put_small(misplaced, json.dumps(told).encode())
+        (finding,), looked = await bucket.fsck(repair=True)
+        assert (finding.key, looked.repaired) == (misplaced, 0)
+        assert set(await hints(bucket, store)) == {key, misplaced}
+
+
+async def test_a_hint_that_was_written_anew_meanwhile_is_kept(bucket: Bucket, store_proxy: StoreProxy) -> None:
+    async with store_of(bucket.api) as store:
+        key, told = await hint_of(bucket, store)
+    bucket.put("two-parts", b"another tool's now")
+    renewed = json.dumps(told, indent=1).encode()
+    name = key.removeprefix(bucket.api.prefix)
+    store_proxy.on(
+        lambda call: call.method == "GET" and call.key.endswith(name.encode()),
+        lambda _: bucket.put(name, renewed),
+        when="after",
+    )
+    _, looked = await bucket.fsck(repair=True)
+    assert (looked.stale_hints, looked.repaired) == (1, 0)
+    async with store_of(bucket.api) as store:
+        assert await hints(bucket, store) == [key]
+
+
 def of_content(call: Call) -> bool:
     return call.presigned and call.method == "GET"
 
@@ -208,6 +288,11 @@ async def test_as_a_command(bucket: Bucket, store_proxy: StoreProxy) -> None:
     detail = "6 bytes are stored, 7 were uploaded"
     assert (code, finding) == (1, {"finding": "size_differs", "key": f"{bucket.api.prefix}small", "detail": detail})
     assert (summary["summary"]["files"], summary["summary"]["findings"]) == (5, 1)
+    bucket.put("small", b"another tool's")
+    bucket.put("two-parts", b"another tool's")
+    code, said, _ = await bucket.plain("--repair")
+    assert (code, said.count("\n")) == (0, 1)
+    assert "; 1 hints, 1 removed; findings: 0" in said
     store_proxy.rule(of_content, Answer(status=403))
     code, said, told = await bucket.plain("--rehash")
     assert (code, "answered 403" in told, "X-Amz" in told, "files of" in said) == (4, True, False, False)

@@ -15,6 +15,7 @@ from tests.api.test_crashes import (
     Stack,
     check,
     fault_names,
+    same,
     stack,  # noqa: F401
     upload_once,
     upload_until_done,
@@ -37,10 +38,10 @@ def of_copy(name: str) -> Predicate:
 
 async def copied_names(stack: Stack) -> list[str]:  # noqa: F811
     """A name for each point of a copy, whose source is stored; from here on bytes are counted."""
-    await upload_once(stack.calls, f"{secrets.token_hex(4)}/undisturbed")
+    await upload_once(stack.calls, f"{secrets.token_hex(4)}/undisturbed", same)
     stack.proxy.reset()
     copy = f"{secrets.token_hex(4)}/undisturbed"
-    await upload_once(stack.calls, copy)
+    await upload_once(stack.calls, copy, same)
     matches = of_copy(copy)
     kinds = [call.kind for call in stack.proxy.requests if matches(call)]
     assert kinds.count("UploadPartCopy") == 2
@@ -51,7 +52,7 @@ async def copied_names(stack: Stack) -> list[str]:  # noqa: F811
 async def all_copied(stack: Stack, names: list[str], until_done: Callable[[str], Awaitable[None]]) -> None:  # noqa: F811
     for name in names:
         await until_done(name)
-    await check(stack, names)
+    await check(stack, names, same)
     assert stack.proxy.put_body_bytes == 0
 
 
@@ -63,10 +64,10 @@ async def test_the_api_is_killed_at_each_point_of_a_copy(stack: Stack, when: Whe
     for at, name in enumerate(names, 1):
         stack.proxy.on(nth(at, of_copy(name)), lambda _: stack.api.kill(), when=when, times=1)
         with pytest.raises(Again):
-            await upload_once(stack.calls, name)
+            await upload_once(stack.calls, name, same)
         stack.proxy.heal()
         stack.api.start()
-    await all_copied(stack, names, lambda name: upload_until_done(stack.calls, name))
+    await all_copied(stack, names, lambda name: upload_until_done(stack.calls, name, same))
 
 
 @pytest.mark.parametrize("fault", [LoseAnswer(), CutBefore()], ids=["lost", "cut"])
@@ -78,7 +79,7 @@ async def test_each_answer_of_the_store_about_a_copy_is_lost_once(
 
     async def disturbed(name: str) -> None:
         stack.proxy.rule(nth(names.index(name) + 1, of_copy(name)), fault, times=1)
-        await upload_until_done(stack.calls, name)
+        await upload_until_done(stack.calls, name, same)
         stack.proxy.heal()
 
     await all_copied(stack, names, disturbed)

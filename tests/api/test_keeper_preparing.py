@@ -23,7 +23,7 @@ from tests.operator.virtual_time import run
 
 def test_what_only_people_can_mend_is_looked_at_each_minute_and_with_new_credentials() -> None:
     store = Keyed()
-    stage = Stage(store=store, answers=[lambda: seen(part_sha256="failed")] * 3)
+    stage = Stage(store=store, answers=[lambda: seen(part_length="failed")] * 3)
 
     async def scenes() -> None:
         await rest(90)
@@ -153,7 +153,7 @@ def test_outside_a_cluster_it_ends(failure: str) -> None:
     async def scenes() -> None:
         match failure:
             case "unfit":
-                stage.answers = [lambda: seen(part_sha256="failed")]
+                stage.answers = [lambda: seen(part_length="failed")]
             case "claimed":
                 claim = b'{"id":"c","namespace_uid":"x","namespace":"x","name":"x","created":true}'
                 await stage.store.put_small(KEYS.claim, claim)

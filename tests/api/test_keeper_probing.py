@@ -11,6 +11,7 @@ import pytest
 from putgate_api.prepare.probing import DAY, Grants, adoptable, effective, until_due
 from putgate_api.prepare.steps import probed_with
 from putgate_api.records.probe import read_probe, write_probe
+from putgate_protocol.settings.api import Integrity
 from putgate_storage.errors import Permanent, Transient
 from putgate_storage.probe.report import Check, ProbeReport
 from tests.api.keeper_stage import BEGIN, HOUR, KEYS, Answer, Keyed, Stage, clock, plain, play, rest, seen, settings
@@ -90,7 +91,7 @@ def test_only_a_result_of_the_last_day_is_adopted(age: timedelta, good: bool) ->
 def test_neither_a_future_nor_a_bad_result_is_adopted() -> None:
     report = ProbeReport.assumed_strict(BEGIN)
     assert not adoptable(report, BEGIN - timedelta(hours=1))
-    bad = tuple(replace(row, verdict="failed") if row.check == Check.PART_SHA256 else row for row in report.rows)
+    bad = tuple(replace(row, verdict="failed") if row.check == Check.PART_LENGTH else row for row in report.rows)
     assert not adoptable(replace(report, rows=bad), BEGIN)
 
 
@@ -99,14 +100,14 @@ def test_a_worse_result_closes_the_bucket_only_when_it_is_seen_twice() -> None:
 
     async def scenes() -> None:
         await rest(0)
-        stage.answers = [lambda: seen(part_sha256="failed")] * 3
+        stage.answers = [lambda: seen(part_length="failed")] * 3
         await rest(24 * HOUR)
         assert stage.probes[-1] == 24 * HOUR
         assert stage.closed is None, "once is no proof"
         await rest(24 * HOUR + 600)
         assert stage.probes[-1] == 24 * HOUR + 600
         assert stage.closed is not None
-        assert "part_sha256" in stage.closed
+        assert "part_length" in stage.closed
         assert stage.status.state == "Degraded"
         found = stage.condition("IntegrityVerified")
         assert (found.status, found.reason, found.user_error) == ("False", "IntegrityNotEnforced", True)
@@ -125,12 +126,47 @@ def test_a_worse_result_closes_the_bucket_only_when_it_is_seen_twice() -> None:
     play(stage, scenes)
 
 
+def test_a_store_that_still_checks_md5s_is_served_as_one() -> None:
+    stage = Stage(store=plain())
+
+    async def scenes() -> None:
+        await rest(0)
+        stage.answers = [lambda: seen(part_sha256="failed")] * 2
+        await rest(24 * HOUR)
+        assert stage.served[-1][1].report.tier == "sha256", "once is no proof"
+        await rest(24 * HOUR + 600)
+        assert stage.served[-1][1].report.tier == "md5"
+        assert stage.closed is None
+        assert stage.status.state == "Ready"
+        assert stage.condition("IntegrityVerified").message.startswith("tier md5")
+
+    play(stage, scenes)
+
+
+def test_an_unverified_store_is_served_and_never_adopted() -> None:
+    chosen = settings().model_copy(update={"integrity": Integrity(mode="Unverified")})
+    stage = Stage(store=plain(), settings=chosen, answers=[lambda: seen(part_length="failed")])
+
+    async def scenes() -> None:
+        await rest(0)
+        assert stage.closed is None
+        assert stage.served[-1][1].findings[0].startswith("the store enforces no checksum")
+        found = stage.condition("IntegrityVerified")
+        assert (found.status, found.reason) == ("Unknown", "Unverified")
+        assert stage.status.state == "Ready"
+        standing = await stage.recorded()
+        assert standing is not None
+        assert not adoptable(standing, clock())
+
+    play(stage, scenes)
+
+
 def test_a_moments_doubt_changes_nothing() -> None:
     stage = Stage(store=plain())
 
     async def scenes() -> None:
         await rest(0)
-        stage.answers = [lambda: seen(part_sha256="failed")]
+        stage.answers = [lambda: seen(part_length="failed")]
         await rest(24 * HOUR + 600)
         assert stage.closed is None
         assert stage.probes[-1] == 24 * HOUR + 600
@@ -254,7 +290,7 @@ def test_other_credentials_between_two_looks_are_not_a_second_sight() -> None:
 
     async def scenes() -> None:
         await rest(0)
-        stage.answers = [lambda: seen(part_sha256="failed")] * 3
+        stage.answers = [lambda: seen(part_length="failed")] * 3
         await rest(24 * HOUR + 60)
         store.identity = "second"
         await rest(24 * HOUR + 65)

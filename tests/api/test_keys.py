@@ -163,11 +163,13 @@ async def test_without_keys_nobody_can_tell_and_the_api_server_is_not_flooded() 
 
 async def test_known_keys_hold_while_the_api_server_is_away() -> None:
     publisher, time = Publisher(), VirtualTime()
-    keys = kept(publisher, time)
+    learnt: list[float] = []
+    keys = Keys(publisher, learnt=lambda: learnt.append(time.clock()), clock=time.clock, sleep=time.sleep)
     keeping = asyncio.create_task(keys.keep())
     await settled()
     publisher.failure = unreachable()
     await time.pass_by(5 * REFRESH)
+    assert len(learnt) == 1
     assert publisher.fetches > 3
     assert "a" in (await keys.asked(ISSUER, "a")).keys
     assert (await code_of(keys.asked(ISSUER, "b")))[0] == "not_ready"

@@ -74,6 +74,9 @@ def test_a_fresh_bucket_is_reported_whole(api: ApiProcess, monkeypatch: pytest.M
         "urlTTLSeconds": 300,
         "sessionTTLSeconds": 86400,
         "downloadURLTTLSeconds": 300,
+        "openUploadsPerOwner": 5000,
+        "requestsPerSecond": 200,
+        "requestBurst": 1000,
     }
     assert report.upload_keys == ["k1"]
     assert report.bucket is not None
@@ -268,7 +271,7 @@ def test_outside_a_cluster_such_a_store_ends_the_program(tmp_path: Path, keyed: 
         api = ApiProcess(tmp_path / "api", keyed, prefix=prefix, endpoint=proxy.url).start(wait=False)
         assert api.process is not None
         assert api.process.wait(60) == 3
-    assert "does not enforce SHA-256" in api.log.read_text()
+    assert "enforces neither SHA-256 nor MD5" in api.log.read_text()
 
 
 def test_a_probe_without_an_answer_is_asked_again(api: ApiProcess, keyed: KeyedSeaweedFS) -> None:

@@ -58,7 +58,7 @@ class Job:
             for record, body in {"claim": json.dumps(asdict(claim)), "bucket": "{}", "probe": "{}"}.items():
                 client.put_object(Bucket=self.name, Key=f"team/.putgate/v1/{record}.json", Body=body.encode())
 
-    def run(self) -> tuple[int, dict[str, Any]]:
+    def run(self, *options: str) -> tuple[int, dict[str, Any]]:
         config = self.api.folder / "api.yaml"
         config.write_text(yaml.safe_dump(self.api.settings))
         self.last_word.write_text("")
@@ -66,6 +66,7 @@ class Job:
             [
                 *(sys.executable, "-m", "putgate_api.cli", "remove-bucket"),
                 *("--config", str(config), "--termination-log", str(self.last_word)),
+                *options,
             ],
             capture_output=True,
             text=True,
@@ -80,8 +81,8 @@ class Job:
         assert set(result) == {"result", "message"}
         return done.returncode, result
 
-    def outcome(self) -> tuple[int, str]:
-        code, result = self.run()
+    def outcome(self, *options: str) -> tuple[int, str]:
+        code, result = self.run(*options)
         return code, result["result"]
 
 
@@ -108,8 +109,11 @@ def keys(client: Any, bucket: str) -> list[str]:
     return [entry["Key"] for entry in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
-def standing_claim(client: Any, job: Job) -> object:
-    return json.loads(client.get_object(Bucket=job.name, Key="team/.putgate/v1/claim.json")["Body"].read())
+def standing_claim(client: Any, job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        client.get_object(Bucket=job.name, Key="team/.putgate/v1/claim.json")["Body"].read()
+    )
+    return found
 
 
 def test_a_bucket_of_our_making_is_removed_and_once_is_enough(job: Job, client: Any) -> None:
@@ -229,6 +233,33 @@ def test_a_bucket_that_the_store_keeps_keeps_its_claim(job: Job, client: Any, se
         assert standing_claim(client, job) == claim
         proxy.heal()
         assert job.outcome() == (0, "Removed")
+
+
+@pytest.mark.parametrize("left", [None, "somebody/s-file", "team/.putgate/v1/bucket.json"])
+def test_a_removal_cut_off_after_its_last_record_is_finished_by_who_knows_the_claim(
+    job: Job, client: Any, left: str | None
+) -> None:
+    job.seem_prepared()
+    claim = standing_claim(client, job)["id"]
+    for key in keys(client, job.name):
+        client.delete_object(Bucket=job.name, Key=key)
+    assert job.outcome() == (3, "Adopted")
+    if left is not None:
+        client.put_object(Bucket=job.name, Key=left, Body=b"x")
+        assert job.outcome("--claim", claim) == (3, "Adopted")
+        client.delete_object(Bucket=job.name, Key=left)
+    assert job.outcome("--claim", claim) == (0, "Removed")
+    assert job.name not in buckets(client)
+
+
+def test_a_known_claim_is_no_way_past_anothers(job: Job, client: Any) -> None:
+    job.seem_prepared()
+    claim = standing_claim(client, job)
+    body = json.dumps(claim | {"id": "cd" * 16, "name": "another"}).encode()
+    client.put_object(Bucket=job.name, Key="team/.putgate/v1/claim.json", Body=body)
+    assert job.outcome("--claim", claim["id"]) == (3, "NotOurs")
+    for key in keys(client, job.name):
+        client.delete_object(Bucket=job.name, Key=key)
 
 
 # --- what no real store does on demand ---

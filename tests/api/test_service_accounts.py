@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -59,6 +60,17 @@ async def part_limit(http: aiohttp.ClientSession, api: ApiProcess, token: str) -
     headers = {"Authorization": f"Bearer {token}"}
     async with http.get(f"{api.url}/object/part_limit", headers=headers) as answer:
         return answer.status, await answer.json(content_type=None)
+
+
+async def test_when_the_keys_were_read_is_shown(
+    http: aiohttp.ClientSession, running: ApiProcess, cluster: Cluster
+) -> None:
+    await part_limit(http, running, cluster.token())
+    async with http.get(f"{running.admin_url}/metrics") as answer:
+        text = await answer.text()
+    found = re.search(r"^putgate_api_token_keys_read_timestamp_seconds (\S+)$", text, re.MULTILINE)
+    assert found is not None
+    assert 0 <= time.time() - float(found[1]) < 3600
 
 
 async def test_a_service_account_does_what_its_rules_say(

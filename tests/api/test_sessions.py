@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -24,6 +25,7 @@ from putgate_protocol.problems import Problem
 from putgate_storage.errors import Permanent, StoreError, Transient
 from putgate_storage.memory import MemoryStore
 from putgate_storage.store import Store, StoreUpload
+from putgate_storage.wrap.wrapped import Operation, wrap
 from tests.api.memory_bucket import (
     PART,
     PREFIX,
@@ -38,6 +40,8 @@ from tests.api.memory_bucket import (
     request,
     send,
 )
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -233,6 +237,35 @@ async def test_a_later_upload_supersedes_an_earlier_one(store: MemoryStore) -> N
     assert isinstance(exists, Exists)
     third = await initiate(served, caller(), request("x", one))
     assert isinstance(third, Upload)
+
+
+@pytest.mark.parametrize("precondition", [{}, {"if_absent": True}], ids=["plain", "if absent"])
+@pytest.mark.parametrize("at", ["list_parts", "complete"])
+async def test_who_stood_still_while_another_finished_and_a_third_replaced_it_was_superseded(
+    store: MemoryStore, clock: Clock, at: str, precondition: dict[str, Any]
+) -> None:
+    """Told that its upload is gone, a client would begin anew and put the older content above the newer."""
+    mine, newer = os.urandom(3 * PART), os.urandom(3 * PART)
+    others = bucket(store)
+    answer = await begin(others, "x", mine, **precondition)
+    await put_parts(store, answer, mine)
+    stood_still = False
+
+    async def around(operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        nonlocal stood_still
+        if operation.name == at and not stood_still:
+            stood_still = True
+            clock.move(seconds=61)
+            assert (await finish(others, answer)).status == "complete"
+            following = await begin(others, "x", newer)
+            await put_parts(store, following, newer)
+            assert (await finish(others, following)).status == "complete"
+        return await call()
+
+    assert (await finish(bucket(wrap(store, around)), answer)).status == "superseded"
+    assert stood_still
+    assert body(store, "x") == newer
+    assert await open_uploads(store) == []
 
 
 async def test_part_hashes_that_were_tampered_with_in_the_bucket_are_never_signed(store: MemoryStore) -> None:

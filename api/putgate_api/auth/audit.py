@@ -6,7 +6,6 @@ of requests and should not. Nothing here decides, and no token, URL or content i
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +15,10 @@ from typing import Literal
 
 import structlog
 
+from putgate_api import call_log
 from putgate_api.auth.authenticate import Unknown
 from putgate_api.auth.caller import Verb
+from putgate_protocol.problems import request_id_of
 
 LOGGER = "putgate.audit"
 """Each line names it, so that it can be told from the program's other lines."""
@@ -28,8 +29,6 @@ Refusal = Literal["no_rule", "not_granted", "too_large", "not_owner"]
 """Why a known caller may not: no rule is about them; none grants this verb on this name; the file is too large; the
 upload is somebody else's.
 """
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,8 +49,7 @@ def request(sent_id: str | None, denied: Callable[[Unknown | Refusal], None]) ->
 
     A caller's own id is taken when it is plain, so that both sides' logs can be laid side by side.
     """
-    plain = sent_id is not None and _REQUEST_ID.fullmatch(sent_id)
-    current = _Request(id=sent_id if sent_id and plain else uuid.uuid4().hex, denied=denied)
+    current = _Request(id=request_id_of(sent_id) or uuid.uuid4().hex, denied=denied)
     token = _request.set(current)
     try:
         yield current.id
@@ -68,12 +66,14 @@ def unknown(reason: Unknown) -> None:
 
 
 def allowed(subject: str, verb: Verb, name: str, rule: str) -> None:
+    call_log.about(name)
     current = _request.get()
     if not _again(current, verb, name, granted=True):
         _write(current, subject=subject, verb=verb, name=name, decision="allowed", rule=rule)
 
 
 def denied(subject: str, verb: Verb, name: str, reason: Refusal) -> None:
+    call_log.about(name)
     current = _request.get()
     if _again(current, verb, name, granted=False):
         return

@@ -31,16 +31,20 @@ RETRY = 2.0
 
 
 class Keys:
-    """`fetch` asks the API server and raises `Unavailable`; `clock` gives seconds that only grow."""
+    """`fetch` asks the API server and raises `Unavailable`; `learnt` is told of each fetch that succeeds; `clock` gives
+    seconds that only grow.
+    """
 
     def __init__(
         self,
         fetch: Callable[[], Awaitable[Published]],
         *,
+        learnt: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._fetch = fetch
+        self._tell = learnt
         self._clock = clock
         self._sleep = sleep
         self._published: Published | None = None
@@ -112,6 +116,7 @@ class Keys:
         self._published, self.failure, self._failures = published, None, 0
         self._missing.clear()
         self._next = self._clock() + ASK_AGAIN
+        self._tell()
 
     def _failed(self, error: Unavailable) -> None:
         if self.failure is None or str(self.failure) != str(error):

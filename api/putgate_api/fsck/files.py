@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from putgate_api.fsck.content import Reader, file_hash
 from putgate_api.fsck.finding import Finding, Looked
+from putgate_api.fsck.together import together
+from putgate_api.records.keys import RecordKeys
 from putgate_api.records.listing import entries
+from putgate_api.records.streamed import StreamedRecords
 from putgate_api.uploads.content import PREFIX, Content
+from putgate_api.uploads.streamed import streamed_head, streamed_nonce
 from putgate_protocol.names import RESERVED_SEGMENT
 from putgate_protocol.parts import PartPlan
 from putgate_storage.store import Head, Store
-
-T = TypeVar("T")
 
 _HEADS = 16
 """Files looked at at once. Fewer, and a far store idles; more, and those who upload feel it."""
@@ -53,6 +54,9 @@ def judge(key: str, head: Head) -> Judged | None:
     if not any(name.startswith(PREFIX) for name in head.metadata):
         return None
     content, plan = _declared(head)
+    if streamed_nonce(head) is not None and f"{PREFIX}hash" not in head.metadata:
+        detail = "it was streamed, and the record of its hash is gone or cannot be read; it cannot be verified"
+        return Judged(content=None, findings=(Finding(kind="record_missing", key=key, detail=detail),))
     if content is None or plan is None:
         detail = "its metadata is Putgate's and cannot be read; it counts as an object of another tool"
         return Judged(content=None, findings=(Finding(kind="metadata_damaged", key=key, detail=detail),))
@@ -96,6 +100,7 @@ class Files:
     def __init__(self, store: Store, prefix: str, reader: Reader | None) -> None:
         self._store = store
         self._prefix = prefix
+        self._streamed = StreamedRecords(store, RecordKeys(prefix))
         self._reader = reader
         self._slots = asyncio.Semaphore(_READS if reader else _HEADS)
 
@@ -112,12 +117,12 @@ class Files:
             yield finding
 
     async def _all(self, keys: list[str], looked: Looked) -> list[Finding]:
-        return [finding for each in await _together(self._one(key, looked) for key in keys) for finding in each]
+        return [finding for each in await together(self._one(key, looked) for key in keys) for finding in each]
 
     async def _one(self, key: str, looked: Looked) -> tuple[Finding, ...]:
         async with self._slots:
             for _ in range(_LOOKS):
-                head = await self._store.head(key)
+                head = await streamed_head(self._streamed, await self._store.head(key))
                 if head is None:
                     return ()
                 judged = judge(key, head)
@@ -149,13 +154,3 @@ class Files:
             return judged.findings
         detail = f"its bytes make the file hash {found}, {content.file_hash} was uploaded"
         return (*judged.findings, Finding(kind="content_differs", key=key, detail=detail))
-
-
-async def _together(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """All of them, none still under way when this returns or raises."""
-    answers: list[T] = []
-    for answer in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(answer, BaseException):
-            raise answer
-        answers.append(answer)
-    return answers

@@ -12,7 +12,9 @@ Kind = Literal[
     "parts_differ",
     "content_differs",
     "metadata_damaged",
+    "record_missing",
     "session_unreadable",
+    "hint_damaged",
 ]
 """Stable: people's scripts go by them."""
 
@@ -35,7 +37,9 @@ class Finding:
 
 @dataclass(slots=True)
 class Looked:
-    """What was looked at. `changing`: files that were replaced each time while they were read. Sizes in bytes."""
+    """What was looked at. `changing`: files that were replaced each time while they were read. `stale_hints`: those
+    whose file was removed or replaced; `repaired`: hints that were removed. Sizes in bytes.
+    """
 
     files: int = 0
     bytes: int = 0
@@ -43,6 +47,9 @@ class Looked:
     changing: int = 0
     foreign: int = 0
     sessions: int = 0
+    hints: int = 0
+    stale_hints: int = 0
+    repaired: int = 0
     findings: int = 0
 
     def to_json(self) -> str:
@@ -53,8 +60,12 @@ class Looked:
         changing = f", {self.changing} changed while they were read" if self.changing else ""
         return (
             f"{self.files} files of {self.bytes} bytes{read}{changing}; {self.foreign} objects of other tools; "
-            f"{self.sessions} session records; findings: {self.findings}"
+            f"{self.sessions} session records; {self._hints()}; findings: {self.findings}"
         )
+
+    def _hints(self) -> str:
+        stale = f", {self.stale_hints} of them without a file" if self.stale_hints else ""
+        return f"{self.hints} hints{stale}{f', {self.repaired} removed' if self.repaired else ''}"
 
 
 class Checker(Protocol):

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 import structlog
 
+from putgate_api.prepare.configuring import configured, unconfigured
 from putgate_api.prepare.probing import Grants, adoptable, effective, until_due
 from putgate_api.prepare.status import Status
 from putgate_api.prepare.steps import (
@@ -23,13 +24,12 @@ from putgate_api.prepare.steps import (
     Prepared,
     bucket_facts,
     ensure_bucket,
-    ensure_expiry,
-    not_enforced,
     probed,
     probed_with,
     take_claim,
+    unfit,
 )
-from putgate_api.prepare.trouble import Unfit, lifecycle_trouble, trouble_of
+from putgate_api.prepare.trouble import Unfit, trouble_of
 from putgate_api.records.bucket import BucketDisagrees
 from putgate_api.records.claim import BucketInUse, in_use, read_claim
 from putgate_api.records.probe import read_probe, write_probe
@@ -165,22 +165,19 @@ class Keeper:
     # --- looking after it ---
 
     async def _keep_configured(self, store: Store) -> None:
-        """The clean-up rule, tried until it stands; without it the API works as well."""
+        """The bucket's own rules, tried until they stand; without them the API works as well."""
         settings = self._means.settings
         if settings.storage.management == "Observe":
             self._status.good("BucketConfigured", "Configured", "management is Observe: its settings are left alone")
             return
         while True:
-            try:
-                await ensure_expiry(store, settings)
-            except StoreError as error:
-                found = lifecycle_trouble(error, settings.storage)
-                log.warning("bucket not configured", reason=found.reason, message=found.message)
-                self._status.trouble(found)
-                await asyncio.sleep(AGAIN.total_seconds())
-            else:
-                self._status.good("BucketConfigured", "Configured", "the store drops abandoned uploads by itself")
+            found = await unconfigured(store, settings)
+            if found is None:
+                self._status.good("BucketConfigured", "Configured", configured(settings.storage))
                 return
+            log.warning("bucket not configured", reason=found.reason, message=found.message)
+            self._status.trouble(found)
+            await asyncio.sleep(AGAIN.total_seconds())
 
     async def _keep_claimed(self, store: Store, prepared: Prepared) -> None:
         """Look whether the bucket is still ours; an outage says nothing. Raises `BucketInUse`."""
@@ -215,7 +212,7 @@ class Keeper:
                 doubted, wait = True, AGAIN
                 continue
             doubted = False
-            held = replace(held, report=report, closed=None if grants.sha256 else not_enforced(report))
+            held = replace(held, report=report, closed=unfit(report, self._means.settings))
             self._now(store, held)
             log.info("probed again", tier=report.tier, closed=held.closed, findings=held.findings)
             await self._record(store, report)

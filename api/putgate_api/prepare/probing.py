@@ -24,24 +24,28 @@ _FUTURE = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """What the API does because of a report."""
+    """What the API does because of a report. `checked`: some digest of every part is enforced."""
 
     sha256: bool
+    checked: bool
     commit_by_put: bool
     conditional_put: bool
     conditional_complete: bool
     complete_sha256: bool
     part_copy: bool
+    conditional_delete: bool
 
     @classmethod
     def of(cls, report: ProbeReport) -> Grants:
         return cls(
             sha256=report.tier == "sha256",
+            checked=report.tier != "none",
             commit_by_put=report.commit_by_put,
             conditional_put=report.conditional_put_absent and report.conditional_put_match,
             conditional_complete=report.conditional_complete,
             complete_sha256=report.complete_sha256,
             part_copy=report.part_copy,
+            conditional_delete=report.conditional_delete,
         )
 
     def lost_since(self, before: Grants) -> bool:
@@ -51,7 +55,7 @@ class Grants:
 
 def adoptable(report: ProbeReport, now: datetime) -> bool:
     """Whether a recorded result may stand for a probe of one's own. One that refuses the store is looked at again."""
-    return report.tier == "sha256" and report.conclusive and -_FUTURE <= now - report.probed_at < DAY
+    return report.tier != "none" and report.conclusive and -_FUTURE <= now - report.probed_at < DAY
 
 
 def until_due(report: ProbeReport, now: datetime, chance: float) -> timedelta:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from putgate_api.prepare.steps import Prepared
+from putgate_api.prepare.steps import UNVERIFIED, Prepared
 from putgate_api.prepare.trouble import MAX_MESSAGE, Trouble
 from putgate_api.records.claim import Claim
 from putgate_protocol.report import ConditionType, ReportedCondition, State
@@ -66,8 +66,15 @@ class Status:
             self.good("BucketReady", "Adopted", "the bucket was there before Putgate")
 
     def integrity_is(self, report: ProbeReport, closed: str | None) -> None:
-        if closed is None:
+        if closed is None and report.tier != "none":
             self.good("IntegrityVerified", "Verified", f"tier {report.tier}: the store was seen to refuse wrong bytes")
+        elif closed is None:
+            message = f"integrity.mode is Unverified: {UNVERIFIED}"
+            self.trouble(
+                Trouble(
+                    type="IntegrityVerified", reason="Unverified", message=message, user_error=False, status="Unknown"
+                )
+            )
         else:
             found = Trouble(type="IntegrityVerified", reason="IntegrityNotEnforced", message=closed, user_error=True)
             self.trouble(found)

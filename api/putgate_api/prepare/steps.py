@@ -18,7 +18,7 @@ from putgate_api.records.probe import ProbedWith, read_probe, write_probe
 from putgate_protocol.settings.api import ApiSettings
 from putgate_storage.errors import Permanent, Refused, StoreError, Transient, Unsupported
 from putgate_storage.probe.report import ProbeReport
-from putgate_storage.store import ExpiresUploads, HasCredentials, ManagesBucket, Store
+from putgate_storage.store import AllowsOrigins, ExpiresUploads, HasCredentials, ManagesBucket, Store
 
 MAX_PARTS = 10_000
 """S3's most parts of an upload; part of the bucket's part rule, so a store that allows fewer cannot raise it later."""
@@ -26,6 +26,12 @@ MAX_PARTS = 10_000
 _ONE_PROCESS = (
     "the store has no conditional writes that hold, so run one API process on this bucket, never two; two that claim "
     "it at the same moment may not notice each other"
+)
+
+
+UNVERIFIED = (
+    "the store enforces no checksum, so what is stored may be other bytes than were declared, and nobody notices "
+    "before a download is compared with its hash; instant upload is off"
 )
 
 
@@ -42,7 +48,12 @@ class Prepared:
     def findings(self) -> tuple[str, ...]:
         """In plain words, what an admin should know of this store."""
         conditional = self.report.conditional_put_absent and self.report.conditional_put_match
-        return (*(() if conditional else (_ONE_PROCESS,)), *self.report.findings)
+        verified = self.report.tier != "none"
+        return (
+            *(() if verified else (UNVERIFIED,)),
+            *(() if conditional else (_ONE_PROCESS,)),
+            *self.report.findings,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +121,7 @@ async def probed(store: Store, means: Means) -> ProbeReport:
     if standing is not None and adoptable(standing, store.now()):
         return standing
     report = await means.probe(store)
-    check_fit(report)
+    check_fit(report, means.settings)
     await write_probe(store, means.keys, made_with, report)
     return report
 
@@ -127,17 +138,20 @@ async def probed_with(store: Store, means: Means) -> ProbedWith:
     )
 
 
-def check_fit(report: ProbeReport) -> None:
+def check_fit(report: ProbeReport, settings: ApiSettings) -> None:
     """Raises `Transient` where the probe has no answer, `Unfit` where the answer is no."""
     if not report.conclusive:
         raise Transient("the store did not answer all of the probe", code="ProbeInconclusive")
-    if report.tier != "sha256":
-        raise Unfit(not_enforced(report))
+    if (why := unfit(report, settings)) is not None:
+        raise Unfit(why)
 
 
-def not_enforced(report: ProbeReport) -> str:
+def unfit(report: ProbeReport, settings: ApiSettings) -> str | None:
+    """Why nothing may be sent to such a store, if nothing may."""
+    if report.tier != "none" or settings.integrity.mode == "Unverified":
+        return None
     return (
-        "this store does not enforce SHA-256 checksums on what is uploaded, so Putgate cannot vouch for its "
+        "this store enforces neither SHA-256 nor MD5 checksums on what is uploaded, so Putgate cannot vouch for its "
         "content; use another store, or mend this one: " + ("; ".join(report.findings) or f"tier {report.tier}")
     )
 
@@ -159,5 +173,26 @@ async def ensure_expiry(store: Store, settings: ApiSettings) -> None:
     prefix, days = settings.storage.prefix, settings.storage.abort_incomplete_after_days
     if not isinstance(store, ExpiresUploads):
         raise Unsupported("this driver knows no such rule", code="NotExpiring")
-    rule_id = f"putgate-abort-{hashlib.sha256(prefix.encode()).hexdigest()[:12]}"
-    await store.ensure_abort_rule(rule_id, prefix, days)
+    await store.ensure_abort_rule(_rule_id("abort", prefix), prefix, days)
+
+
+async def ensure_cors(store: Store, settings: ApiSettings) -> None:
+    """The bucket's rule for web pages, or none where no origin is wanted. Raises `StoreError`; without it the API
+    still works, but for pages.
+    """
+    origins = settings.storage.cors.allowed_origins
+    if not isinstance(store, AllowsOrigins):
+        if origins:
+            raise Unsupported("this driver knows no such rule", code="NoCors")
+        return
+    try:
+        await store.ensure_cors_rule(_rule_id("cors", settings.storage.prefix), origins)
+    except (Refused, Permanent):
+        # Where nothing is wanted, a store that has no such rules, or shows us none, is as good as one without ours.
+        if origins:
+            raise
+
+
+def _rule_id(kind: str, prefix: str) -> str:
+    """Of our rule for this prefix: several may share a bucket."""
+    return f"putgate-{kind}-{hashlib.sha256(prefix.encode()).hexdigest()[:12]}"

@@ -83,6 +83,24 @@ def lifecycle_trouble(error: StoreError, storage: Storage) -> Trouble:
     return Trouble(type="BucketConfigured", reason=reason, message=message, user_error=False)
 
 
+def cors_trouble(error: StoreError, storage: Storage) -> Trouble:
+    """Why web pages may not use signed URLs. It stops nothing else, and some stores (MinIO) let all pages through by a
+    setting of their own, so it is nobody's error.
+    """
+    message = f"the bucket has no CORS rule for web pages: {_said(error)}"
+    match error:
+        case Transient():
+            reason = "StoreUnreachable"
+        case Permanent(code=code) if code in _DENIED:
+            reason = "CorsAccessDenied"
+            message += "; allow the CORS calls on the bucket, or set such a rule by hand"
+        case _:
+            reason = "CorsUnsupported"
+            origins = ", ".join(storage.cors.allowed_origins)
+            message += f"; let the store's own settings, or a proxy, allow GET, HEAD and PUT from {origins}"
+    return Trouble(type="BucketConfigured", reason=reason, message=message, user_error=False)
+
+
 def _passing(error: Transient, storage: Storage) -> Trouble:
     if error.code == "ProbeInconclusive":
         message = f"{error}; it is asked again"
@@ -92,7 +110,7 @@ def _passing(error: Transient, storage: Storage) -> Trouble:
     if error.code == "CredentialsExpired":
         return _credentials("CredentialsRejected", f"{error}; is their source still renewing them?")
     where = storage.s3.endpoint or f"AWS in {storage.s3.region}"
-    message = f"the store at {where} does not serve: {_said(error)}; look at it, and at storage.s3.endpoint"
+    message = f"the store at {where} does not serve: {error}; look at it, and at storage.s3.endpoint"
     return _bucket("StoreUnreachable", message, user_error=False)
 
 
