@@ -18,7 +18,7 @@ from kubernetes.aio.client.configuration import Configuration
 from putgate_operator.access import Access
 from putgate_operator.api_server import WRITE_TIMEOUT, ApiServer
 from putgate_operator.apply import Applier
-from putgate_operator.controller import RESYNC, Controller
+from putgate_operator.controller import Controller
 from putgate_operator.election import Elector, Watchdog
 from putgate_operator.handlers import Watching
 from putgate_operator.health import serving
@@ -28,6 +28,7 @@ from putgate_operator.observed import OperatorSettings
 from putgate_operator.pod_reports import PodReports
 from putgate_operator.queue import WorkQueue
 from putgate_operator.seen import Place, Seen
+from putgate_operator.sweeps import RESYNC, Sweeps
 from putgate_operator.watches import Watches
 
 log = structlog.get_logger("putgate.operator")
@@ -73,8 +74,8 @@ async def run(options: Options) -> None:
         aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as http,
         _proven(Access(server, options.namespaces)) as access,
     ):
+        sweeps = Sweeps(server=server, seen=seen, queue=queue, namespaces=options.namespaces, resync=options.resync)
         controller = Controller(
-            server=server,
             seen=seen,
             queue=queue,
             observer=Observer(
@@ -87,11 +88,10 @@ async def run(options: Options) -> None:
             applier=Applier(server, seen, instance=options.identity),
             reports=PodReports(http, queue.add),
             metrics=metrics,
-            namespaces=options.namespaces,
+            sweeps=sweeps,
             workers=options.workers,
-            resync=options.resync,
         )
-        watches = [Watches(watching, each, controller.sweep_soon) for each in options.namespaces or (None,)]
+        watches = [Watches(watching, each, sweeps.soon) for each in options.namespaces or (None,)]
 
         def why_not_ready() -> str | None:
             reasons = (access.why_not, *(each.why_not_ready() for each in watches))

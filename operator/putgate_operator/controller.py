@@ -1,21 +1,21 @@
-"""The loop of the leader: sweep, then keep looking at what has changed, one UploadBucket at a time each."""
+"""The loop of the leader: sweep, then keep looking at what has changed, one UploadBucket at a time each.
+
+What one look at an UploadBucket comes to is decided by `reconcile`; this only asks, carries out and says how it went.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
-from putgate_operator.api_server import ApiServer
 from putgate_operator.apply import Applier
 from putgate_operator.desired.manifest import without_empty
 from putgate_operator.desired.outcome import Desired
 from putgate_operator.errors import Conflict, Gone, Hindered, NotLeader, OperatorError
-from putgate_operator.kinds import LABEL, NAMESPACE, UPLOAD_BUCKET, WATCHED
+from putgate_operator.kinds import UPLOAD_BUCKET
 from putgate_operator.metrics import Metrics
 from putgate_operator.observe import Observer, askable
 from putgate_operator.observed import Observed, dig
@@ -26,13 +26,8 @@ from putgate_operator.reconcile import reconcile
 from putgate_operator.resources import InvalidUploadBucket, UploadBucket
 from putgate_operator.seen import Place, Raw, Seen, wish
 from putgate_operator.status import events, hindered
+from putgate_operator.sweeps import Sweeps
 from putgate_operator.unreadable import unreadable
-
-RESYNC = 600.0
-"""Seconds between two sweeps, ± 10 %. A sweep finds what watches have missed; sooner is only load."""
-
-SOON = 30.0
-"""Seconds until what a sweep could not read is tried again."""
 
 GRACE = 20.0
 """Seconds for what is in work when the operator is asked to stop."""
@@ -42,32 +37,27 @@ log = structlog.get_logger("putgate.operator")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controller:
-    """`namespaces`: those that are watched; empty for all of the cluster."""
-
-    server: ApiServer
     seen: Seen
     queue: WorkQueue[Place]
     observer: Observer
     applier: Applier
     reports: PodReports
     metrics: Metrics
-    namespaces: Collection[str]
+    sweeps: Sweeps
     workers: int
-    resync: float = RESYNC
-    missed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def lead(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish what is in work. Cancelled, it leaves things as they are: any later leader
         goes on from there.
         """
-        await self._first_sweep(stop)
+        await self.sweeps.first(stop)
         if stop.is_set():
             return
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self.queue.run(self._work, workers=self.workers)),
                 group.create_task(self.reports.run()),
-                group.create_task(self._sweeps()),
+                group.create_task(self.sweeps.run()),
             ]
             await stop.wait()
             self.queue.close()
@@ -78,51 +68,6 @@ class Controller:
                 log.warning("some work is left to the next leader", seconds=GRACE)
             for task in tasks:
                 task.cancel()
-
-    def sweep_soon(self) -> None:
-        """What was deleted may have been missed."""
-        self.missed.set()
-
-    async def _first_sweep(self, stop: asyncio.Event) -> None:
-        """Until everything has been seen once; but for a namespace that cannot be read while others can."""
-        delay = 1.0
-        while not stop.is_set() and not await self.sweep():
-            await _either(stop, delay)
-            delay = min(delay * 2, 30.0)
-
-    async def _sweeps(self) -> None:
-        while True:
-            await _either(self.missed, self.resync * random.uniform(0.9, 1.1))
-            self.missed.clear()
-            await self.sweep()
-
-    async def sweep(self) -> bool:
-        """List everything, and look at every UploadBucket again. Whether any of it could be read; what could not is
-        tried again soon.
-        """
-        read = False
-        for namespace in self.namespaces or (None,):
-            try:
-                await self._read(namespace)
-            except OperatorError as error:
-                log.warning("the cluster cannot be read", namespace=namespace, code=error.code, reason=str(error))
-                asyncio.get_running_loop().call_later(SOON, self.sweep_soon)
-            else:
-                read = True
-        for raw in self.seen.all(UPLOAD_BUCKET):
-            self.queue.add((raw["metadata"]["namespace"], raw["metadata"]["name"]))
-        return read
-
-    async def _read(self, namespace: str | None) -> None:
-        for kind in WATCHED:
-            bodies, version = await self.server.list_all(kind, namespace, label=LABEL)
-            self.seen.replace_all(kind, namespace, bodies, version)
-        bodies, version = await self.server.list_all(UPLOAD_BUCKET, namespace)
-        for place in self.seen.replace_all(UPLOAD_BUCKET, namespace, bodies, version):
-            self.queue.add(place)
-        if namespace is None:
-            bodies, version = await self.server.list_all(NAMESPACE, None)
-            self.seen.replace_all(NAMESPACE, None, bodies, version)
 
     async def _work(self, place: Place) -> float | None:
         started = time.monotonic()
@@ -199,12 +144,3 @@ class Controller:
 def _is_ready(raw: dict[str, object]) -> bool:
     conditions = dig(raw, "status", "conditions", default=())
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
-
-
-async def _either(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, or for some time."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -85,7 +85,7 @@ def _trouble(pod: Pod, now: datetime) -> Trouble | None:
     if dig(scheduled, "status") == "False" and dig(scheduled, "reason") == "Unschedulable":
         said = dig(scheduled, "message", default="no node fits")
         what = "Add nodes, or change spec.api.resources or spec.api.scheduling."
-        return Trouble(reason="Unschedulable", message=f"Pod {pod.name} finds no node: {said} {what}")
+        return Trouble(reason="Unschedulable", message=f"Pod {pod.name} finds no node: {_sentence(said)} {what}")
     status = container(pod)
     if (found := _container_trouble(pod.name, status)) is not None:
         return found
@@ -104,7 +104,9 @@ def _container_trouble(name: str, status: Raw | None) -> Trouble | None:
     said = dig(status, "state", "waiting", "message", default="")
     if waiting in _PULL:
         what = "Check the operator's image setting, and that the nodes may pull it."
-        return Trouble(reason="ImagePullFailed", message=f"Pod {name} cannot pull its image: {said} {what}")
+        return Trouble(
+            reason="ImagePullFailed", message=f"Pod {name} cannot pull its image: {_sentence(said or waiting)} {what}"
+        )
     if waiting in _NOT_MADE:
         return Trouble(reason="ContainerNotCreated", message=f"The container of pod {name} cannot be made: {said}")
     ended = dig(status, "state", "terminated") or dig(status, "lastState", "terminated")
@@ -113,6 +115,11 @@ def _container_trouble(name: str, status: Raw | None) -> Trouble | None:
         last = dig(ended, "message") or f"no message; see `kubectl logs --previous {name}`"
         return Trouble(reason="CrashLooping", message=f"Pod {name} ends with exit code {code}: {last}")
     return None
+
+
+def _sentence(said: str) -> str:
+    """What the cluster says, so that advice can follow."""
+    return said if said.endswith((".", "!")) else f"{said}."
 
 
 def _pod(raw: Raw) -> Pod:

@@ -73,12 +73,18 @@ class S3:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cors:
+    allowed_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
     type: Literal["S3"]
     s3: S3
     prefix: str = ""
     management: Literal["Create", "Adopt", "Observe"] = "Adopt"
     take_over: str | None = None
+    cors: Cors = Cors()
     abort_incomplete_after_days: int | None = None
 
 
@@ -103,6 +109,19 @@ class Upload:
 class Download:
     url_ttl: Duration | None = None
     disposition: Literal["AttachActiveContent", "Attach", "Inline"] = "AttachActiveContent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstantUpload:
+    """`min_size` in bytes."""
+
+    scope: Literal["Owner", "Bucket", "Disabled"] = "Owner"
+    min_size: Size | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integrity:
+    mode: Literal["Enforced", "Unverified"] = "Enforced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +170,15 @@ class Scheduling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What each caller may ask of one replica."""
+
+    open_uploads_per_owner: int | None = None
+    requests_per_second: int | None = None
+    request_burst: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """`resources`: passed on to the container as they are; empty for the operator's own."""
 
@@ -158,6 +186,8 @@ class Api:
     service_account_name: str | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
     tls: Tls | None = None
+    limits: Limits = Limits()
+    cors: Cors = Cors()
     scheduling: Scheduling = field(default_factory=Scheduling)
 
 
@@ -167,6 +197,8 @@ class Spec:
     layout: Literal["Path"] = "Path"
     upload: Upload = Upload()
     download: Download = Download()
+    instant_upload: InstantUpload = InstantUpload()
+    integrity: Integrity = Integrity()
     auth: Auth = Auth()
     access: tuple[Access, ...] = ()
     api: Api = field(default_factory=Api)

@@ -29,6 +29,9 @@ PROGRESSING = "Progressing"
 _CALM = {PROGRESSING, "RolloutQueued", "Paused", "RemovingBucket", "WaitingForPods", "PredecessorLeaving"}
 """Reasons for being at work that are no trouble."""
 
+_NOT = {"Reconciling": "Nothing is under way.", "Stalled": "Nothing waits for somebody to change something."}
+"""What a condition says that does not hold."""
+
 _MAX_MESSAGE = 1024
 
 
@@ -100,7 +103,7 @@ def _work(trouble: Trouble | None, progress: Trouble | None) -> Iterable[Conditi
     busy = None if stalled else trouble or progress
     for kind, why in (("Reconciling", busy), ("Stalled", stalled)):
         if why is None:
-            yield Condition(type=kind, status="False", reason=f"Not{kind}")
+            yield Condition(type=kind, status="False", reason=f"Not{kind}", message=_NOT[kind])
         else:
             yield Condition(type=kind, status="True", reason=why.reason, message=why.message)
 

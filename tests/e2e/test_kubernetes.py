@@ -136,7 +136,10 @@ def test_two_on_one_bucket_and_prefix_and_a_take_over(installed: Installed) -> N
     assert installed.condition("Stalled", "second")["status"] == "True"
     assert installed.condition("Ready", "first")["status"] == "True"
     installed.until("BucketReady", "True", name="first")
-    claim = installed.get("uploadbucket", "first")["status"]["bucket"]["claimID"]
+    # Told by the first report after preparing, which may be later than the pod's readiness.
+    claim = until(
+        "its claim is told", lambda: installed.get("uploadbucket", "first")["status"].get("bucket", {}).get("claimID")
+    )
     assert claim in condition["message"]
 
     installed.bucket("second", storage={"takeOver": claim})

@@ -68,7 +68,7 @@ TROUBLES = {
         reason="IntegrityNotEnforced",
         detail="IntegrityVerified",
         stalled=True,
-        says=("does not enforce SHA-256", "use another store"),
+        says=("enforces neither SHA-256 nor MD5", "use another store"),
     ),
     "unpulled": Trouble(reason="ImagePullFailed", says=("putgate:test", "Check the operator's image setting")),
     "unplaced": Trouble(reason="Unschedulable", says=("node affinity/selector", "spec.api.scheduling")),

@@ -8,22 +8,16 @@ import copy
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
-from putgate_operator.apply import Applier
-from putgate_operator.controller import Controller
 from putgate_operator.deletion import FINALIZER
 from putgate_operator.errors import Forbidden
 from putgate_operator.kinds import NAMESPACE, UPLOAD_BUCKET, Kind
-from putgate_operator.metrics import Metrics
-from putgate_operator.observe import Observer
-from putgate_operator.pod_reports import PodReports
-from putgate_operator.queue import WorkQueue
-from putgate_operator.seen import Place, Seen
+from putgate_operator.seen import Place
 from tests.operator.core.made import MINIMAL, OPERATOR, upload_bucket
+from tests.operator.leader import leader
 
 Raw = dict[str, Any]
 
@@ -87,20 +81,8 @@ class Cluster:
 async def leading(cluster: Cluster, *namespaces: str) -> AsyncIterator[None]:
     """A leader that sweeps once, and again when it must."""
     server: Any = cluster
-    seen, queue = Seen(), WorkQueue[Place]()
     async with aiohttp.ClientSession() as http:
-        controller = Controller(
-            server=server,
-            seen=seen,
-            queue=queue,
-            observer=Observer(server, seen, OPERATOR, lambda: datetime.now(UTC), namespaces_watched=False),
-            applier=Applier(server, seen, instance="test"),
-            reports=PodReports(http, queue.add),
-            metrics=Metrics(),
-            namespaces=namespaces,
-            workers=2,
-            resync=10_000,
-        )
+        controller = leader(server, http, OPERATOR, namespaces=namespaces, resync=10_000)
         stop = asyncio.Event()
         task = asyncio.create_task(controller.lead(stop))
         try:

@@ -51,7 +51,7 @@ def _job(bucket: UploadBucket, operator: OperatorSettings) -> dict[str, Any]:
 def _pod(bucket: UploadBucket, operator: OperatorSettings) -> dict[str, Any]:
     settings = pod.config_map_volume("settings", names.removal(bucket), "settings.yaml")
     mounted = [(settings, names.SETTINGS_FILE.rpartition("/")[0]), *pod.store_volumes(bucket)]
-    command = ["putgate-api", "remove-bucket", "--wait", "--config", names.SETTINGS_FILE]
+    command = ["putgate-api", "remove-bucket", "--wait", "--config", names.SETTINGS_FILE, *_known(bucket)]
     remove = pod.container(bucket, operator, names.REMOVE_CONTAINER, command)
     mounts = [pod.mount(volume["name"], path) for volume, path in mounted]
     remove["volumeMounts"] = [*mounts, pod.SCRATCH_MOUNT]
@@ -62,3 +62,11 @@ def _pod(bucket: UploadBucket, operator: OperatorSettings) -> dict[str, Any]:
         "containers": [remove],
         "volumes": [*(volume for volume, _ in mounted), pod.SCRATCH],
     }
+
+
+def _known(bucket: UploadBucket) -> list[str]:
+    """The claim of a bucket that this object created. A removal that was cut off just before its end leaves none in
+    the bucket, and without one nothing is removed.
+    """
+    seen = bucket.status.get("bucket", {})
+    return ["--claim", str(seen["claimID"])] if seen.get("created") and "claimID" in seen else []

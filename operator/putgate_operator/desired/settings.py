@@ -7,7 +7,7 @@ What the owner leaves unset is left out, so that a later default neither changes
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from putgate_operator.desired import names
 from putgate_operator.desired.manifest import child, digest, sealed, without_empty
 from putgate_operator.kinds import CONFIG_MAP
 from putgate_operator.observed import Manifest, OperatorSettings, Place
-from putgate_operator.resources import S3, UploadBucket
+from putgate_operator.resources import S3, Cors, Limits, UploadBucket
 from putgate_protocol.settings.api import ApiSettings
 
 LAME_DUCK = timedelta(seconds=5)
@@ -47,8 +47,17 @@ def settings_file(bucket: UploadBucket, place: Place, keys: Keys, operator: Oper
     document = {
         "storage": _storage(bucket, place),
         "layout": bucket.spec.layout,
-        **without_empty({"upload": _upload(bucket), "download": _download(bucket), "auth": _auth(bucket, operator)}),
+        **without_empty(
+            {
+                "upload": _upload(bucket),
+                "download": _download(bucket),
+                "instant_upload": _instant_upload(bucket),
+                "integrity": _integrity(bucket),
+                "auth": _auth(bucket, operator),
+            }
+        ),
         "upload_keys": {"folder": names.UPLOAD_KEYS, "signing": keys.signing, "accepted": list(keys.accepted)},
+        **without_empty({"cors": _cors(bucket.spec.api.cors), "limits": _limits(bucket.spec.api.limits)}),
         "listen": _listen(bucket),
     }
     made = digest(document, 10)
@@ -77,6 +86,7 @@ def _storage(bucket: UploadBucket, place: Place) -> dict[str, Any]:
                 "prefix": storage.prefix,
                 "management": storage.management,
                 "take_over": storage.take_over,
+                "cors": _cors(storage.cors),
                 "abort_incomplete_after_days": storage.abort_incomplete_after_days,
             }
         ),
@@ -132,6 +142,19 @@ def _download(bucket: UploadBucket) -> dict[str, Any]:
     return without_empty({"url_ttl": _seconds(download.url_ttl), "disposition": download.disposition})
 
 
+def _instant_upload(bucket: UploadBucket) -> dict[str, Any]:
+    """The default scope is left out: objects from before there was a choice keep their hash."""
+    instant = bucket.spec.instant_upload
+    scope = None if instant.scope == "Owner" else instant.scope
+    return without_empty({"scope": scope, "min_size": instant.min_size})
+
+
+def _integrity(bucket: UploadBucket) -> dict[str, Any]:
+    """The default is left out, as above."""
+    mode = bucket.spec.integrity.mode
+    return {} if mode == "Enforced" else {"mode": mode}
+
+
 def _auth(bucket: UploadBucket, operator: OperatorSettings) -> dict[str, Any]:
     if bucket.spec.auth.service_accounts.validation != "JWKS":
         return {}
@@ -142,6 +165,14 @@ def _auth(bucket: UploadBucket, operator: OperatorSettings) -> dict[str, Any]:
         "ca_file": f"{names.API_SERVER}/ca.crt",
     }
     return {"service_accounts": service_accounts, "rules_file": names.RULES_FILE}
+
+
+def _cors(cors: Cors) -> dict[str, Any]:
+    return without_empty({"allowed_origins": list(cors.allowed_origins)})
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    return without_empty(asdict(limits))
 
 
 def _listen(bucket: UploadBucket) -> dict[str, Any]:

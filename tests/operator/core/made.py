@@ -56,6 +56,7 @@ FULL: dict[str, Any] = {
         "prefix": "tenant-a/",
         "management": "Create",
         "takeOver": "0123456789abcdef0123456789abcdef",
+        "cors": {"allowedOrigins": ["https://app.example.com"]},
         "abortIncompleteAfterDays": 3,
     },
     "layout": "Path",
@@ -67,6 +68,8 @@ FULL: dict[str, Any] = {
         "allowedContentTypes": ["image/png", "image/jpeg"],
     },
     "download": {"urlTTL": "1m", "disposition": "Attach"},
+    "instantUpload": {"scope": "Bucket", "minSize": "1Mi"},
+    "integrity": {"mode": "Unverified"},
     "auth": {"serviceAccounts": {"validation": "JWKS"}},
     "access": [
         {
@@ -86,6 +89,8 @@ FULL: dict[str, Any] = {
         "serviceAccountName": "media-irsa",
         "resources": {"requests": {"cpu": "0.5", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "tls": {"secretName": "media-tls"},
+        "limits": {"openUploadsPerOwner": 100, "requestsPerSecond": 50, "requestBurst": 60},
+        "cors": {"allowedOrigins": ["https://app.example.com", "https://other.example.com"]},
         "scheduling": {
             "nodeSelector": {"disk": "fast"},
             "tolerations": [{"key": "storage", "operator": "Exists", "effect": "NoSchedule"}],

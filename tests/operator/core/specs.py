@@ -64,6 +64,7 @@ S3 = st.fixed_dictionaries(
     },
 )
 
+CORS = st.sampled_from([{}, {"allowedOrigins": []}, {"allowedOrigins": ["*"]}])
 SCHEDULING = _some(
     nodeSelector=st.dictionaries(NAMES, NAMES, max_size=2),
     tolerations=st.lists(st.just({"key": "a", "operator": "Exists"}), max_size=1),
@@ -80,6 +81,7 @@ SPECS = st.fixed_dictionaries(
                 "management": st.sampled_from(["Create", "Adopt", "Observe"]),
                 "takeOver": st.just("0" * 32),
                 "abortIncompleteAfterDays": st.integers(1, 365),
+                "cors": CORS,
             },
         )
     },
@@ -91,6 +93,8 @@ SPECS = st.fixed_dictionaries(
             sessionTTL=st.sampled_from(["15m", "24h", "1h30m", "168h"]),
             allowedContentTypes=st.lists(st.just("image/png"), max_size=1),
         ),
+        "instantUpload": _some(scope=st.sampled_from(["Owner", "Bucket", "Disabled"]), minSize=st.just("1Mi")),
+        "integrity": _some(mode=st.sampled_from(["Enforced", "Unverified"])),
         "download": _some(urlTTL=st.sampled_from(["10s", "12h"]), disposition=st.sampled_from(["Attach", "Inline"])),
         "auth": st.just({"serviceAccounts": {"validation": "JWKS"}}),
         "access": st.lists(st.tuples(NAMES, RULES), max_size=2, unique_by=lambda each: each[0]).map(
@@ -101,6 +105,8 @@ SPECS = st.fixed_dictionaries(
             serviceAccountName=NAMES,
             resources=st.sampled_from([{}, {"requests": {"cpu": "1"}}]),
             tls=st.just({"secretName": "tls"}),
+            limits=_some(openUploadsPerOwner=st.integers(1, 10_000), requestsPerSecond=st.just(1)),
+            cors=CORS,
             scheduling=SCHEDULING,
         ),
         "deletionPolicy": st.sampled_from(["Retain", "Delete"]),

@@ -103,6 +103,18 @@ def test_the_bucket_is_removed_when_no_api_pod_is_left() -> None:
     assert all("ownerReferences" not in cluster.children[key]["metadata"] for key in REMOVAL)
 
 
+@pytest.mark.parametrize(("created", "handed"), [(True, ["--claim", "ab" * 16]), (False, [])])
+def test_the_removal_is_told_which_claim_created_the_bucket(created: bool, handed: list[str]) -> None:
+    cluster = deleted(DELETE)
+    cluster.raw["status"]["bucket"] = {"created": created, "claimID": "ab" * 16}
+    cluster.settle()
+    gone(cluster)
+    cluster.settle()
+    command = cluster.children[JOB]["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert command[1:3] == ["remove-bucket", "--wait"]
+    assert command[5:] == handed
+
+
 def test_a_removed_bucket_lets_its_object_go() -> None:
     cluster = stopped()
     end(cluster, "Complete", result="Removed", message="bucket media is removed")

@@ -53,6 +53,7 @@ EVERYTHING: dict[str, Any] = {
             "prefix": "tenants/a/",
             "management": "Create",
             "takeOver": "0123456789abcdef0123456789abcdef",
+            "cors": {"allowedOrigins": ["https://app.example.com", "http://[::1]:8080"]},
             "abortIncompleteAfterDays": 3,
         },
         "layout": "Path",
@@ -64,6 +65,8 @@ EVERYTHING: dict[str, Any] = {
             "allowedContentTypes": ["image/png", "application/vnd.api+json"],
         },
         "download": {"urlTTL": "1m30s", "disposition": "Attach"},
+        "instantUpload": {"scope": "Bucket", "minSize": "1Mi"},
+        "integrity": {"mode": "Unverified"},
         "auth": {"serviceAccounts": {"validation": "JWKS"}},
         "access": [
             {
@@ -84,6 +87,8 @@ EVERYTHING: dict[str, Any] = {
             "serviceAccountName": "media",
             "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": 536870912}},
             "tls": {"secretName": "media-tls"},
+            "limits": {"openUploadsPerOwner": 100, "requestsPerSecond": 50, "requestBurst": 60},
+            "cors": {"allowedOrigins": ["*"]},
             "scheduling": {
                 "nodeSelector": {"kubernetes.io/arch": "amd64"},
                 "tolerations": [

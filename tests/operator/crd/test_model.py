@@ -118,6 +118,7 @@ def test_everything_is_read() -> None:
     assert bucket.spec.upload.part_size == 16 * 1024**2
     assert bucket.spec.upload.session_ttl == timedelta(hours=36)
     assert bucket.spec.download.url_ttl == timedelta(seconds=90)
+    assert bucket.spec.instant_upload.min_size == 1024**2
     assert [subject.namespace for subject in bucket.spec.access[0].subjects] == ["apps", None, None, None]
     assert bucket.spec.access[0].max_object_size == 1024**3
     assert bucket.spec.api.resources == EVERYTHING["spec"]["api"]["resources"]
@@ -160,7 +161,7 @@ def test_an_upload_lives_as_long_as_its_session_and_its_last_url() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"spec.storage.cors": {}}, "spec.storage.cors: a field that this operator does not know"),
+        ({"spec.auth.oidc": []}, "spec.auth.oidc: a field that this operator does not know"),
         ({"spec.upload.url_ttl": "5m"}, "spec.upload.url_ttl: a field that this operator does not know"),
         ({"spec.storage.s3.bucket": GONE}, "spec.storage.s3.bucket: Field required"),
         ({"spec.upload.urlTTL": "soon"}, "spec.upload.urlTTL: a duration is written as"),

@@ -170,6 +170,31 @@ CASES = [
         says="must lie between 10s and 12h",
         **valued("spec.download.urlTTL", ("10s", "12h"), ("9.5s", "12h1ms")),
     ),
+    *(
+        case
+        for at in ("spec.storage.cors.allowedOrigins", "spec.api.cors.allowedOrigins")
+        for case in (
+            Case(
+                at=at,
+                says="* stands alone",
+                **valued(at, (["*"], [], ["https://a.example", "http://b:8080"]), (["*", "https://a.example"],)),
+            ),
+            Case(
+                at=at,
+                says="default port",
+                **valued(
+                    at,
+                    (["https://a.example:80"], ["http://a.example:443"]),
+                    (["http://a.example:80"], ["https://a.example:443"]),
+                ),
+            ),
+        )
+    ),
+    Case(
+        at="spec.instantUpload.minSize",
+        says="must lie between 1 and 1Gi",
+        **valued("spec.instantUpload.minSize", (1, "1", "256Ki", "1Gi"), (0, "0Ki", "1025Mi", "1T")),
+    ),
     Case(
         at="spec.access[].subjects[]",
         says="only a ServiceAccount has a namespace",

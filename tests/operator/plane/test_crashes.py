@@ -20,15 +20,10 @@ from kubernetes.aio import config
 from kubernetes.aio.client.configuration import Configuration
 
 from putgate_operator.api_server import ApiServer
-from putgate_operator.apply import Applier
 from putgate_operator.controller import Controller
 from putgate_operator.kinds import UPLOAD_BUCKET
-from putgate_operator.metrics import Metrics
-from putgate_operator.observe import Observer
 from putgate_operator.observed import OperatorSettings, dig
-from putgate_operator.pod_reports import PodReports
-from putgate_operator.queue import WorkQueue
-from putgate_operator.seen import Place, Seen
+from tests.operator.leader import leader
 from tests.operator.plane.operators import Home, upload_bucket
 from tests.operator.plane.test_objects import FULL
 from tests.servers.kube.light_nodes import LightNodes
@@ -204,22 +199,10 @@ class Stage:
             await asyncio.sleep(0.05)
 
     def _controller(self, server: ApiServer, http: aiohttp.ClientSession) -> Controller:
-        seen, queue = Seen(), WorkQueue[Place]()
         operator = OperatorSettings(
             image=IMAGE, version="0.1.0", operator_namespace=self.home.namespace, operator_pod_labels={}
         )
-        return Controller(
-            server=server,
-            seen=seen,
-            queue=queue,
-            observer=Observer(server, seen, operator, lambda: datetime.now(UTC), namespaces_watched=False),
-            applier=Applier(server, seen, instance="test"),
-            reports=PodReports(http, queue.add),
-            metrics=Metrics(),
-            namespaces=(self.home.namespace,),
-            workers=2,
-            resync=0.2,
-        )
+        return leader(server, http, operator, namespaces=(self.home.namespace,), resync=0.2)
 
     async def _found(self, name: str) -> Raw | None:
         return await self.reader.get(UPLOAD_BUCKET, self.home.namespace, name)

@@ -20,6 +20,8 @@ CHILDREN = {
 FULL = {
     "upload": {"maxObjectSize": "10Gi", "urlTTL": "5m", "sessionTTL": "48h", "allowedContentTypes": ["image/png"]},
     "download": {"urlTTL": "1m", "disposition": "Attach"},
+    "instantUpload": {"scope": "Disabled", "minSize": "1Mi"},
+    "integrity": {"mode": "Unverified"},
     "access": [
         {
             "name": "team",
@@ -33,6 +35,7 @@ FULL = {
         "replicas": 3,
         "resources": {"limits": {"memory": "256Mi", "cpu": "0.5"}},
         "tls": {"secretName": "media-tls"},
+        "cors": {"allowedOrigins": ["https://app.example.com"]},
         "scheduling": {
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
