@@ -16,6 +16,7 @@ from putgate.errors import (
     SourceChanged,
     StoreRefused,
     Unreachable,
+    WrongSize,
 )
 from putgate.options import Options
 from putgate.token_file import TokenFile
@@ -65,5 +66,6 @@ __all__ = [
     "Unauthenticated",
     "Unreachable",
     "Uploaded",
+    "WrongSize",
     "sync",
 ]

@@ -25,6 +25,7 @@ from putgate.upload.means import Budget, Means, OnBytes, unheard
 from putgate.upload.progress import NoProgress, Progress
 from putgate.upload.put import Sender
 from putgate.upload.source import BytesSource, FileSource
+from putgate.upload.stream import StreamSource
 from putgate.wire import Token, Wire, checked_url
 from putgate_protocol.messages.access_url import MAX_FILENAME, AccessUrlAnswer, AccessUrlRequest
 from putgate_protocol.messages.base import File
@@ -104,6 +105,36 @@ class Client:
             if_match=if_match,
         )
         return await self.engine(on_bytes=on_bytes).upload(job)
+
+    async def upload_stream(
+        self,
+        stream: BinaryIO,
+        name: NameLike,
+        *,
+        size: int | None = None,
+        part_size: int | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        if_absent: bool = False,
+        if_match: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> Uploaded:
+        """Upload what a binary stream gives until it ends, read once and in order, a few parts of it in memory.
+
+        The end of a stream looks the same when its source has died: give its `size` in bytes where it is known, and
+        any other is refused (`WrongSize`). `part_size` (the bucket's, doubled some times): a stream of unknown size
+        has room for 10,000 parts. Whatever fails, nothing becomes visible; a stream cannot be resumed. The stream is
+        not closed; a read that blocks goes on in its thread when the call is cancelled.
+        """
+        job = Job(
+            name=as_name(name),
+            source=StreamSource(stream),
+            content_type=content_type,
+            metadata=dict(metadata or {}),
+            if_absent=if_absent,
+            if_match=if_match,
+        )
+        return await self.engine(on_bytes=on_bytes).upload_stream(job, stream, size=size, part_size=part_size)
 
     def engine(
         self,

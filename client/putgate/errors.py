@@ -4,6 +4,7 @@
     ├── Unreachable      no usable answer from the API or the store; it may or may not have happened. Transient
     ├── StoreRefused     the store answered a signed request with a no that trying again did not cure
     ├── SourceChanged    the file changed while it was read; nothing mixed was stored. Upload it again
+    ├── WrongSize        a stream had another size than was said; nothing was stored
     ├── AnswerUnreadable the server answered something that is not of this protocol
     ├── FileReplaced     the stored file was replaced or removed while it was downloaded; no file was written
     └── NotVerified      downloaded bytes are not those that were stored; no file was written
@@ -20,9 +21,14 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No usable answer. `given_up`: it was tried again until the time for that was over."""
+    """No usable answer. `given_up`: it was tried again until the time for that was over. `retry_after`: seconds that
+    whoever answered asks to wait, if it did.
+    """
 
-    given_up: bool = False
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.given_up = False
 
 
 class StoreRefused(ClientError):
@@ -35,6 +41,10 @@ class StoreRefused(ClientError):
 
 class SourceChanged(ClientError):
     """The source is not what it was when reading began."""
+
+
+class WrongSize(ClientError):
+    """A stream ended before, or went on after, the size that its caller expects."""
 
 
 class AnswerUnreadable(ClientError):

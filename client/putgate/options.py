@@ -40,3 +40,8 @@ class Options:
             raise ValueError("concurrency, hash_threads, large_files and memory are positive")
         if self.silence <= timedelta(0) or (self.give_up_after is not None and self.give_up_after < timedelta(0)):
             raise ValueError("silence is positive, give_up_after is not negative")
+
+    @property
+    def parts_at_once(self) -> int:
+        """PUTs at once of one file: its share. More only make a near store switch between them."""
+        return max(1, self.concurrency // self.large_files)

@@ -22,6 +22,9 @@ FIRST_DELAY = 0.2
 MAX_DELAY = 20.0
 """Seconds; longer would keep a client asleep after a store has come back."""
 
+MOST_ASKED = 60.0
+"""Seconds; who asks for a longer wait is asked again all the same."""
+
 LEAST_TRIES = 3
 """A slow transfer that fails once, late, still gets its second and third chance."""
 
@@ -35,7 +38,9 @@ Transient = Callable[[Exception], float | None]
 
 def lost(error: Exception) -> float | None:
     """Lost connections alone: for callers of the wire, which has tried problems again for as long as it may."""
-    return 0.0 if isinstance(error, Unreachable) and not error.given_up else None
+    if not isinstance(error, Unreachable) or error.given_up:
+        return None
+    return min(error.retry_after or 0.0, MOST_ASKED)
 
 
 def passing(error: Exception) -> float | None:
@@ -44,7 +49,7 @@ def passing(error: Exception) -> float | None:
         case Unreachable():
             return lost(error)
         case Problem():
-            return min(error.retry_after or 0.0, 60.0) if error.code in _PASSING else None
+            return min(error.retry_after or 0.0, MOST_ASKED) if error.code in _PASSING else None
         case _:
             return None
 

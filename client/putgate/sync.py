@@ -146,6 +146,7 @@ class Client:
             self._close()
 
     upload = _waiting(AsyncClient.upload)
+    upload_stream = _waiting(AsyncClient.upload_stream)
     download = _waiting(AsyncClient.download)
     url = _waiting(AsyncClient.url)
     pages = _iterating(AsyncClient.pages)

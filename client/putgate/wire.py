@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -21,10 +21,12 @@ from multidict import CIMultiDictProxy
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from yarl import URL
 
+from putgate.breaker import Breaker
 from putgate.errors import AnswerUnreadable, Unreachable
 from putgate.options import Options
 from putgate.retry import persist
 from putgate.token_file import TokenFile
+from putgate.tracing import call_span
 from putgate_protocol.messages.abort import AbortAnswer, AbortRequest
 from putgate_protocol.messages.access_url import AccessUrlAnswer, AccessUrlRequest
 from putgate_protocol.messages.base import File
@@ -41,13 +43,15 @@ from putgate_protocol.messages.initiate import Exists, InitiateAnswer, InitiateR
 from putgate_protocol.messages.part_limit import PartLimitAnswer
 from putgate_protocol.messages.sign import SignAnswer, SignRequest
 from putgate_protocol.messages.status import StatusAnswer, StatusRequest
+from putgate_protocol.messages.stream import DeclareRequest, PartDeclaration, StreamRequest
 from putgate_protocol.names import Name
-from putgate_protocol.problems import HEADER_CODE, Conflict, NotFound, Problem, problem
+from putgate_protocol.problems import HEADER_CODE, HEADER_REQUEST_ID, NotFound, Problem, problem
 
 log = logging.getLogger("putgate")
 
 Token = str | Callable[[], str] | None
 Model = TypeVar("Model", bound=BaseModel)
+Result = TypeVar("Result")
 
 Initiated = Exists | Upload | Copying
 Completed = CompleteAnswer | Copying
@@ -78,6 +82,7 @@ class Wire:
 
     def __init__(self, session: aiohttp.ClientSession, url: str, token: Token, options: Options) -> None:
         self._session = session
+        self._breaker = Breaker()
         self._base = url.rstrip("/")
         self._source = token
         self._token = token() if callable(token) else token
@@ -91,7 +96,7 @@ class Wire:
         return self._limit
 
     def forget_limit(self) -> None:
-        """The API said that our part size is not its own."""
+        """The API said that what we know of its part size, or of what its store needs, is old."""
         self._limit = None
 
     async def initiate(self, request: InitiateRequest) -> Initiated:
@@ -105,8 +110,17 @@ class Wire:
     async def status(self, upload_id: str) -> StatusAnswer:
         return _read(StatusAnswer, (await self._post("upload_status", StatusRequest(upload_id=upload_id))).body)
 
-    async def complete(self, upload_id: str) -> Completed:
-        request = CompleteRequest(upload_id=upload_id)
+    async def begin_stream(self, request: StreamRequest) -> Upload:
+        return _read(Upload, (await self._post("initiate_multipart_upload", request)).body)
+
+    async def declare(self, upload_id: str, parts: Sequence[PartDeclaration]) -> SignAnswer:
+        """Parts of a stream, declared and signed."""
+        request = DeclareRequest(upload_id=upload_id, parts=list(parts))
+        return _read(SignAnswer, (await self._post("auth_sign", request)).body)
+
+    async def complete(self, upload_id: str, *, size: int | None = None, file_hash: str | None = None) -> Completed:
+        """`size` and `file_hash`: of a stream."""
+        request = CompleteRequest(upload_id=upload_id, size=size, file_hash=file_hash)
         return _completed((await self._post("complete_multipart_upload", request)).body)
 
     async def abort(self, upload_id: str) -> AbortAnswer:
@@ -135,16 +149,16 @@ class Wire:
         headers = {} if if_match is None else {"If-Match": if_match}
         tries = 0
 
-        async def once() -> None:
+        async def once(sent: dict[str, str]) -> None:
             nonlocal tries
             tries += 1
             try:
-                await self._authenticated("DELETE", _path(name), None, headers)
+                await self._authenticated("DELETE", _path(name), None, {**headers, **sent})
             except NotFound:
                 if tries == 1:
                     raise _absent(name) from None
 
-        await persist(once, self._options.give_up_after)
+        await self._persist("DELETE", "/files", once)
 
     async def locate(self, name: Name) -> str:
         """A presigned URL of the file's bytes. It is a secret until it expires."""
@@ -186,7 +200,18 @@ class Wire:
         return await self._call("POST", f"/object/{call}", request.model_dump_json(exclude_none=True).encode())
 
     async def _call(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        return await persist(lambda: self._authenticated(method, path, body, {}), self._options.give_up_after)
+        return await self._persist(method, path, lambda headers: self._authenticated(method, path, body, headers))
+
+    async def _persist(self, method: str, path: str, call: Callable[[dict[str, str]], Awaitable[Result]]) -> Result:
+        """All tries of a call have one request id, in its headers and in the errors that it ends with."""
+        request_id = uuid.uuid4().hex
+        headers = {HEADER_REQUEST_ID: request_id}
+        try:
+            with call_span(method, path, headers):
+                return await persist(lambda: call(headers), self._options.give_up_after)
+        except Problem as error:
+            error.request_id = error.request_id or request_id
+            raise
 
     async def _authenticated(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         if isinstance(self._source, TokenFile):
@@ -206,18 +231,23 @@ class Wire:
     async def _send(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], token: str | None
     ) -> Answer:
-        request_id = uuid.uuid4().hex
-        sent = {"X-Request-Id": request_id, "Accept": "application/json", **headers}
+        request_id = headers[HEADER_REQUEST_ID]
+        sent = {"Accept": "application/json", **headers}
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         if body is not None:
             sent["Content-Type"] = "application/json"
         url = URL(self._base + path, encoded=True)
+        if (why := self._breaker.away()) is not None:
+            raise Unreachable(f"{why} (request {request_id})")
         try:
             async with self._session.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
                 answer = Answer(status=response.status, headers=response.headers, body=await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"{self._base}: {reason(error)}") from None
+            why = f"{self._base}: {reason(error)}"
+            self._breaker.lost(why)
+            raise Unreachable(f"{why} (request {request_id})") from None
+        self._breaker.answered()
         log.debug("%s %s: HTTP %d, request id %s", method, path.partition("?")[0], answer.status, request_id)
         return answer
 
@@ -337,5 +367,5 @@ def _date(text: str | None) -> datetime | None:
 
 
 def is_stale_rule(error: Exception) -> bool:
-    """Whether the API says that our idea of its part size is old."""
-    return isinstance(error, Conflict) and error.code == "part_size_mismatch"
+    """Whether the API says that our idea of its part size, or of the digests that it needs, is old."""
+    return isinstance(error, Problem) and error.code in {"part_size_mismatch", "md5_required"}

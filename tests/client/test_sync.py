@@ -18,7 +18,7 @@ import putgate
 from tests.client.stack import MIB, Stack, a_stack, the_servers  # noqa: F401
 from tests.servers.proxy_calls import kind
 
-CALLS = ("upload", "download", "url", "list", "pages", "stat", "delete")
+CALLS = ("upload", "upload_stream", "download", "url", "list", "pages", "stat", "delete")
 
 
 def opened(stack: Stack, **options: Any) -> putgate.sync.Client:

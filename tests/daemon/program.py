@@ -26,6 +26,7 @@ from putgate_protocol.names import encode
 from tests.servers.api import ApiProcess
 from tests.servers.proxy import StoreProxy, running
 from tests.servers.proxy_calls import api_kind
+from tests.servers.s3 import S3Server
 from tests.servers.seaweedfs import SeaweedFS
 
 DEADLINE = 300.0
@@ -106,7 +107,7 @@ class Stack:
 
     home: Path
     api: ApiProcess
-    store: SeaweedFS
+    store: SeaweedFS | S3Server
     to_store: StoreProxy
     to_api: StoreProxy
     settings: dict[str, Any]
@@ -199,7 +200,7 @@ class Stack:
 
 
 @contextmanager
-def stack(home: Path, store: SeaweedFS, prefix: str) -> Iterator[Stack]:
+def stack(home: Path, store: SeaweedFS | S3Server, prefix: str) -> Iterator[Stack]:
     """All of it, for the length of a block; `settle` and `rescan` may be changed before a daemon starts."""
     with running(store.endpoint) as to_store:
         api = ApiProcess(home / "api", store, prefix=prefix, endpoint=to_store.url)

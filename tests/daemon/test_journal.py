@@ -17,7 +17,7 @@ from putgate_daemon.journal import report, worker
 from putgate_daemon.journal.journal import Journal
 from putgate_daemon.journal.progress import JournalProgress
 from putgate_daemon.journal.records import ScanRecord
-from putgate_protocol.digests import PartHash
+from putgate_protocol.digests import Md5, PartHash
 from putgate_protocol.names import Name
 from tests.daemon.made import failure, stored
 
@@ -107,6 +107,13 @@ async def test_progress_of_an_upload(journal: Journal) -> None:
     for known in (
         Known(change_key="c", part_size=8, part_hashes=hashes[:2], upload_id=None),
         Known(change_key="c", part_size=8, part_hashes=hashes, upload_id="u1"),
+        Known(
+            change_key="c",
+            part_size=8,
+            part_hashes=hashes[:2],
+            upload_id=None,
+            part_md5s=(Md5.of(b"1"), Md5.of(b"2")),
+        ),
     ):
         await progress.save(name, known)
         assert await progress.load(name) == known
@@ -126,6 +133,23 @@ async def test_the_lock_ends_with_its_holder(tmp_path: Path) -> None:
     await (await Journal.open(path)).close()
     assert worker.holder(path) is None
     await (await Journal.open(path)).close()
+
+
+async def test_a_journal_of_version_1_goes_on_with_what_it_knows(tmp_path: Path) -> None:
+    path, name = tmp_path / "j.db", Name.parse(b"big")
+    known = Known(change_key="c", part_size=8, part_hashes=(PartHash.of(b"1"),), upload_id="u1")
+    journal = await Journal.open(path)
+    await JournalProgress(journal).save(name, known)
+    await journal.close()
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE uploads DROP COLUMN part_md5s")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    for _ in range(2):
+        journal = await Journal.open(path)
+        assert await JournalProgress(journal).load(name) == known
+        await journal.close()
+    assert [p.name for p in tmp_path.glob("*corrupt*")] == []
 
 
 async def test_a_newer_journal_is_left_alone(tmp_path: Path) -> None:

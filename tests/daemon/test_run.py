@@ -106,9 +106,8 @@ async def test_so_does_one_whose_server_never_answers(
     server, port = silent
     async with running(tmp_path, port) as it:
         await it.until(lambda: [failure.attempts for failure in it.failures()] > [1])
-        assert {(failure.code, failure.detail.rpartition(": ")[2]) for failure in it.failures()} == {
-            ("unreachable", "no sign of life for too long")
-        }
+        assert {failure.code for failure in it.failures()} == {"unreachable"}
+        assert all(": no sign of life for too long (request " in failure.detail for failure in it.failures())
     assert server.connections >= 2 * retry.LEAST_TRIES
 
 

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import click
 
-from putgate.dev.errors import DevError
-from putgate.dev.run import run
-
 
 @click.command("dev")
 @click.argument("folder", default="inbox", type=click.Path(file_okay=False, path_type=Path))
@@ -24,6 +21,10 @@ def dev(folder: Path, data: Path) -> None:
 
     Exit codes: 0 stopped on demand, 1 something is missing or has ended by itself.
     """
+    # Only here: it is slow to load, and every other command is run more often.
+    from putgate.dev.errors import DevError  # noqa: PLC0415
+    from putgate.dev.run import run  # noqa: PLC0415
+
     try:
         run(home=data, folder=folder, say=click.echo)
     except DevError as error:

@@ -21,6 +21,8 @@ NOT_ALLOWED = 4
 NOT_FOUND = 5
 INTERRUPTED = 130
 
+RESUMED = "interrupted; the same command goes on where this one stopped"
+
 EPILOG = """\b
 Exit codes:
   0    all went well
@@ -108,12 +110,12 @@ def complain(message: str, name: Name | None = None) -> None:
     print(f"putgate: {about}{message}", file=sys.stderr)
 
 
-def run(main: Coroutine[Any, Any, int]) -> NoReturn:
-    """Run a command to its exit code; Ctrl-C ends it quietly."""
+def run(main: Coroutine[Any, Any, int], *, interrupted: str = RESUMED) -> NoReturn:
+    """Run a command to its exit code; Ctrl-C, or whatever else cancels it, ends it quietly."""
     try:
         sys.exit(asyncio.run(main))
-    except KeyboardInterrupt:
-        complain("interrupted; the same command goes on where this one stopped")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        complain(interrupted)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has seen enough. Python would complain about it once more at its exit.

@@ -13,6 +13,7 @@ from putgate.cli.connection import Connection, with_connection
 from putgate.cli.exits import EPILOG, run, shown
 from putgate.cli.intake import File, Folder, Intake
 from putgate.cli.report import Report
+from putgate.cli.upload_stream import GIVEN_UP, STANDARD_INPUT, Streamed, stream_name, upload_stdin
 from putgate.client import as_name
 from putgate.upload.job import Job
 from putgate.upload.progress import StateFiles
@@ -28,12 +29,18 @@ putgate upload report.pdf --to 2026/june.pdf     stored as 2026/june.pdf
 putgate upload a.jpg b.jpg --to photos/          stored as photos/a.jpg, photos/b.jpg
 putgate upload -r album --to photos/             stored as photos/album/...
 putgate upload -r album/. --to photos/           stored as photos/...
+pg_dump db | putgate upload - db.sql             standard input, stored as db.sql
 
 A file that is stored already is not sent again. An upload that was interrupted, even by a crash, goes on where it
 stopped when the same command is given again.
 
 With -r a FILE may be a folder: its regular files are uploaded, at any depth. Links below it are not followed; each
 has a line, as has everything else that is left out. A file that vanishes before it is read counts as failed.
+
+With `-` as FILE standard input is sent as it comes, in little memory, and becomes visible at its end. A source that
+dies looks like one that ends: with --size any other length is refused, and in a shell `set -o pipefail` tells of it.
+What was interrupted is given up and cannot go on. Its parts are 10,000 at most: 78 GiB, unless --size or --part-size
+says that they must be larger; four of them are held in memory.
 """
 
 
@@ -51,6 +58,13 @@ has a line, as has everything else that is left out. A file that vanishes before
 @click.option("--metadata", "-m", metavar="KEY=VALUE", multiple=True, help="User metadata; may be repeated.")
 @click.option("--if-absent", is_flag=True, help="Only where nothing has the name yet.")
 @click.option("--if-match", metavar="VERSION", help="Only over this version (see `putgate stat`); for one FILE.")
+@click.option("--size", metavar="BYTES", type=click.IntRange(min=0), help="How much standard input has, exactly.")
+@click.option(
+    "--part-size",
+    metavar="BYTES",
+    type=click.IntRange(min=1),
+    help="Of the parts of standard input: the bucket's (8388608), or that doubled some times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on standard output.")
 @with_connection
 def upload(
@@ -63,8 +77,25 @@ def upload(
     metadata: tuple[str, ...],
     if_absent: bool,
     if_match: str | None,
+    size: int | None,
+    part_size: int | None,
     as_json: bool,
 ) -> None:
+    if STANDARD_INPUT in files:
+        if recursive:
+            raise click.UsageError("-r is about folders, not standard input")
+        wanted = Streamed(
+            name=stream_name(files, to),
+            size=size,
+            part_size=part_size,
+            content_type=content_type,
+            metadata=_metadata(metadata),
+            if_absent=if_absent,
+            if_match=if_match,
+        )
+        run(upload_stdin(connection, wanted, as_json=as_json), interrupted=GIVEN_UP)
+    if size is not None or part_size is not None:
+        raise click.UsageError("--size and --part-size are about standard input: putgate upload - NAME")
     if if_match is not None and (len(files) > 1 or recursive):
         raise click.UsageError("--if-match is about one file")
     roots = with_folders(files, to) if recursive else files_alone(files, to)

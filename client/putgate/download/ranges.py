@@ -19,6 +19,7 @@ from yarl import URL
 from putgate.errors import FileReplaced, StoreRefused, Unreachable
 from putgate.options import Options
 from putgate.retry import lost, persist
+from putgate.store_answer import store_answer
 from putgate.wire import Wire, reason
 from putgate_protocol.names import Name
 
@@ -103,7 +104,7 @@ class Ranges:
                 skip_auto_headers=("User-Agent", "Accept"),
                 allow_redirects=False,
             ) as response:
-                self._judge(response, url, sink.position, end)
+                await self._judge(response, url, sink.position, end)
                 await _pour(response, lambda data: self._take(sink, data, end))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unreachable(f"{host}: {reason(error)}") from None
@@ -126,7 +127,7 @@ class Ranges:
             headers["If-Match"] = f'"{self._version.etag}"'
         return headers
 
-    def _judge(self, response: aiohttp.ClientResponse, url: str, start: int, end: int) -> None:
+    async def _judge(self, response: aiohttp.ClientResponse, url: str, start: int, end: int) -> None:
         status, name = response.status, self._version.name
         if status in (200, 206):
             self._refusals = 0
@@ -134,12 +135,16 @@ class Ranges:
                 return
         if status in (200, 206, 404, 412, 416):
             raise self._replaced()
+        answer = await store_answer(response)
+        what = f"{name}: the store answered {answer}"
+        if answer.passes:
+            if answer.outdated and url == self._url:
+                self._url = None
+            raise Unreachable(what, retry_after=answer.retry_after)
         if status == 403:
             self._refused(url)
-            raise _ExpiredError(f"{name}: the store answered HTTP 403")
-        if status in (408, 429) or status >= 500:
-            raise Unreachable(f"{name}: the store answered HTTP {status}")
-        raise StoreRefused(f"{name}: the store answered HTTP {status}", status=status)
+            raise _ExpiredError(what)
+        raise StoreRefused(what, status=status)
 
     def _is_of_version(self, response: aiohttp.ClientResponse) -> bool:
         """An answer may name no version at all; If-Match has spoken then."""

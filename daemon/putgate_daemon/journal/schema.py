@@ -11,7 +11,7 @@ from putgate_daemon.errors import JournalForeign, JournalTooNew
 APPLICATION_ID = 0x50674A31
 """`PgJ1`: tells our file from any other SQLite database."""
 
-VERSION = 1
+VERSION = 2
 
 _TABLES = """
 CREATE TABLE roots (
@@ -29,7 +29,7 @@ CREATE TABLE failures (
 CREATE INDEX failures_by_retry ON failures (root, retry_ns);
 CREATE TABLE uploads (
   name BLOB PRIMARY KEY, change_key TEXT NOT NULL, part_size INTEGER NOT NULL, part_hashes BLOB NOT NULL,
-  upload_id TEXT
+  upload_id TEXT, part_md5s BLOB NOT NULL DEFAULT x''
 ) WITHOUT ROWID;
 CREATE TABLE scans (
   root INTEGER PRIMARY KEY, started_ns INTEGER NOT NULL, finished_ns INTEGER NOT NULL, files INTEGER NOT NULL,
@@ -37,6 +37,9 @@ CREATE TABLE scans (
   blocked INTEGER NOT NULL, queued INTEGER NOT NULL
 );
 """
+
+
+_SINCE_1 = "ALTER TABLE uploads ADD COLUMN part_md5s BLOB NOT NULL DEFAULT x''"
 
 
 def check_ours(path: Path) -> None:
@@ -79,3 +82,5 @@ def prepare(connection: sqlite3.Connection, *, doubtful: bool) -> None:
         raise JournalTooNew(f"the journal has version {version}, this program writes {VERSION}; use a newer program")
     if doubtful and (found := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
         raise sqlite3.DatabaseError(str(found[0]))
+    if version < VERSION:
+        connection.executescript(f"BEGIN; {_SINCE_1}; PRAGMA user_version = {VERSION}; COMMIT;")
