@@ -12,8 +12,10 @@ pytest_plugins = [
     "tests.servers.seaweedfs",
     "tests.servers.minio",
     "tests.servers.ceph",
+    "tests.servers.moto",
     "tests.servers.proxy",
     "tests.servers.api",
+    "tests.servers.chromium",
     "tests.servers.kube.control_plane",
     "tests.servers.node.cluster",
 ]

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -67,8 +67,12 @@ class CarelessStore:
         self._server.server_close()
         self._client.close()
 
-    def overlooks(self, declared: str | None, body: bytes) -> bool:
-        return self.careless and declared not in (None, base64.b64encode(hashlib.sha256(body).digest()).decode())
+    def overlooks(self, headers: Mapping[str, str], body: bytes) -> bool:
+        md5 = hashlib.md5(body, usedforsecurity=False)
+        digests = ((headers.get(DIGEST), hashlib.sha256(body)), (headers.get("content-md5"), md5))
+        return self.careless and any(
+            declared not in (None, base64.b64encode(found.digest()).decode()) for declared, found in digests
+        )
 
     def keep(self, target: str, body: bytes) -> str:
         """Its ETag."""
@@ -88,7 +92,7 @@ def _handler(front: CarelessStore, port: int) -> type[BaseHTTPRequestHandler]:
 
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            if self.command == "PUT" and front.overlooks(self.headers.get(DIGEST), body):
+            if self.command == "PUT" and front.overlooks(self.headers, body):
                 self._answer(200, {"ETag": front.keep(self.path, body), "Content-Length": "0"}, b"")
             else:
                 self._forward(body)

@@ -48,6 +48,7 @@ class ApiProcess:
         self.store = store
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "api.log"
+        self.environment: dict[str, str] = {}
         self.tokens: list[dict[str, Any]] = [token_entry(self.token)]
         self.settings: dict[str, Any] = {
             "storage": {
@@ -95,7 +96,7 @@ class ApiProcess:
                 [sys.executable, "-m", "putgate_api.cli", "serve", "--config", str(config)],
                 stdout=log,
                 stderr=log,
-                env={key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PUTGATE_"))},
+                env=_environment() | self.environment,
                 start_new_session=True,
             )
         if wait:
@@ -134,6 +135,10 @@ class ApiProcess:
     def restart(self) -> None:
         self.kill()
         self.start()
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PUTGATE_"))}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ It never retries, caches or repairs: what goes wrong behind it goes wrong in fro
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -69,7 +70,10 @@ class StoreProxy:
         self._rules: list[Rule] = []
         self._hooks: list[Hook] = []
         self._links: dict[asyncio.Task[None], Link] = {}
+        self._bytes_per_second: float | None = None
+        self._line_free_at = 0.0
         self._down = False
+        self._broken = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._number = 0
@@ -116,6 +120,11 @@ class StoreProxy:
         """Body bytes of all other requests."""
         with self._changed:
             return self._control_bytes
+
+    @property
+    def broken(self) -> int:
+        """Connections that were broken at once, because it was down."""
+        return self._broken
 
     def of_kind(self, *kinds: str) -> list[Call]:
         return [call for call in self.requests if call.kind in kinds]
@@ -169,6 +178,12 @@ class StoreProxy:
             raise RuntimeError("the proxy is not running")
         asyncio.run_coroutine_threadsafe(self._set_down(down), self._loop).result(10)
 
+    def slow_down(self, bytes_per_second: float) -> None:
+        """From the next connection on all bodies of requests together pass as on one slow line."""
+        self._bytes_per_second = bytes_per_second
+        # What is accepted later has as little.
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer)
+
     async def _set_down(self, down: bool) -> None:
         self._down = down
         if down:
@@ -197,6 +212,18 @@ class StoreProxy:
             else:
                 self._control_bytes += size
             self._changed.notify_all()
+
+    async def pace(self, size: int) -> None:
+        """Wait until so many bytes have passed the line."""
+        if self._bytes_per_second is not None:
+            now = time.monotonic()
+            self._line_free_at = max(now, self._line_free_at) + size / self._bytes_per_second
+            await asyncio.sleep(self._line_free_at - now)
+
+    @property
+    def buffer(self) -> int:
+        """Bytes read from a connection at once, and kept. A slow line must not be hidden behind a large one."""
+        return Link.BUFFER if self._bytes_per_second is None else 4096
 
     def end(self, call: Call) -> None:
         with self._changed:
@@ -263,6 +290,7 @@ class StoreProxy:
         self._stopping = asyncio.Event()
         server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=Link.BUFFER, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
+        self._listening = server.sockets[0]
         self._loop = asyncio.get_running_loop()
         up.set()
         await self._stopping.wait()
@@ -271,7 +299,10 @@ class StoreProxy:
         await asyncio.gather(*self._links, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._bytes_per_second is not None:
+            reader._limit = 4 * self.buffer  # type: ignore[attr-defined]
         if self._down:
+            self._broken += 1
             writer.transport.abort()
             return
         link = Link(self, reader, writer)

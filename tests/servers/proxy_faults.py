@@ -59,7 +59,7 @@ class Answer:
     body: bytes = b""
     content_type: str = "application/xml"
 
-    def encoded(self, *, closes: bool) -> bytes:
+    def encoded(self, *, closes: bool, bodiless: bool) -> bytes:
         lines = [
             f"HTTP/1.1 {self.status} Injected",
             f"Content-Length: {len(self.body)}",
@@ -69,7 +69,7 @@ class Answer:
             lines.append(f"Retry-After: {self.retry_after}")
         if closes:
             lines.append("Connection: close")
-        return "\r\n".join([*lines, "", ""]).encode() + self.body
+        return "\r\n".join([*lines, "", ""]).encode() + (b"" if bodiless else self.body)
 
 
 Fault = FlipBit | FlipAnswerBit | Cut | CutAnswer | CutBefore | LoseAnswer | Delay | Answer

@@ -94,7 +94,7 @@ class Link:
             async for data, is_body in _body(self.reader, call.length):
                 self.proxy.received(call, len(data) if is_body else 0)
         call.status = answer.status
-        self.writer.write(answer.encoded(closes=closes))
+        self.writer.write(answer.encoded(closes=closes, bodiless=call.method == "HEAD"))
         await self.writer.drain()
         return not closes
 
@@ -112,6 +112,7 @@ class Link:
         reader, writer = await self._dial()
         if call.length is not None and call.length <= SMALL and not call.head.expects_continue:
             body = await self.reader.readexactly(call.length)
+            await self.proxy.pace(len(body))
             self.proxy.received(call, len(body))
             await self._send_small(call, fault, body, writer)
             return await self._answer(call, fault, reader)
@@ -151,8 +152,9 @@ class Link:
         """The request's body to the upstream. A failure ends the upstream connection, which wakes the answer's side."""
         offset, listens = 0, True
         try:
-            async for data, is_body in _body(self.reader, call.length):
+            async for data, is_body in _body(self.reader, call.length, most=self.proxy.buffer):
                 if is_body:
+                    await self.proxy.pace(len(data))
                     self.proxy.received(call, len(data))
                     if isinstance(fault, Cut) and offset + len(data) > fault.after_bytes:
                         writer.write(data[: fault.after_bytes - offset])
@@ -271,21 +273,21 @@ async def _sent(writer: asyncio.StreamWriter, data: bytes) -> bool:
 
 
 async def _body(
-    reader: asyncio.StreamReader, length: int | None, *, until_end: bool = False
+    reader: asyncio.StreamReader, length: int | None, *, until_end: bool = False, most: int = Link.BUFFER
 ) -> AsyncIterator[tuple[bytes, bool]]:
     """The pieces of a body as they are on the wire, each with whether it is content (or a chunk's framing)."""
     if until_end:
         while data := await reader.read(Link.BUFFER):
             yield data, True
     elif length is not None:
-        async for data in _exactly(reader, length):
+        async for data in _exactly(reader, length, most):
             yield data, True
     else:
         while True:
             line = await reader.readuntil(b"\r\n")
             yield line, False
             size = int(line.split(b";")[0], 16)
-            async for data in _exactly(reader, size):
+            async for data in _exactly(reader, size, most):
                 yield data, True
             if size == 0:
                 break
@@ -295,10 +297,10 @@ async def _body(
         yield line, False
 
 
-async def _exactly(reader: asyncio.StreamReader, length: int) -> AsyncIterator[bytes]:
+async def _exactly(reader: asyncio.StreamReader, length: int, most: int) -> AsyncIterator[bytes]:
     left = length
     while left:
-        data = await reader.read(min(left, Link.BUFFER))
+        data = await reader.read(min(left, most))
         if not data:
             raise asyncio.IncompleteReadError(b"", left)
         left -= len(data)

@@ -56,6 +56,7 @@ class SeaweedFS:
     access_key = "putgate-test-key"
     secret_key = "putgate-test-secret"
     region = "us-east-1"
+    provider = "SeaweedFS"
 
     def __init__(self, binary: Path, data: Path, *, bucket: str = BUCKET) -> None:
         self.bucket = bucket
@@ -68,6 +69,10 @@ class SeaweedFS:
     @property
     def port(self) -> int:
         return self._ports[0]
+
+    @property
+    def pid(self) -> int | None:
+        return self._process and self._process.pid
 
     @property
     def endpoint(self) -> str:
