@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import aiohttp
+from prometheus_client import Counter, Gauge, Histogram
 
 from putgate_api.metrics import Metrics
 from tests.api.calls import Calls
@@ -21,17 +22,24 @@ def documented() -> set[tuple[str, frozenset[str]]]:
     return {(name, labels) for name, labels in listed if labels or not any(n == name and x for n, x in listed)}
 
 
-def exposed() -> set[tuple[str, frozenset[str]]]:
-    found = set()
-    for collector in Metrics().registry._collector_to_names:
-        [family] = collector.describe()
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        found.add((name, frozenset(collector._labelnames)))  # type: ignore[attr-defined]
+def exposed() -> dict[str, Counter | Gauge | Histogram]:
+    found = {}
+    for metric in vars(Metrics()).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            [family] = metric.describe()
+            found[f"{family.name}_total" if family.type == "counter" else family.name] = metric
     return found
 
 
 def test_the_documentation_lists_exactly_the_metrics_that_there_are() -> None:
-    assert documented() == exposed()
+    found = exposed()
+    assert {name for name, _ in documented()} == set(found)
+    for name, labels in documented():
+        if labels:
+            found[name].labels(**dict.fromkeys(labels, "x"))  # refuses any other set
+        else:
+            [family] = found[name].collect()
+            assert family.samples, f"{name} has labels"
 
 
 async def test_a_copy_inside_the_store_is_told_from_what_existed(http: aiohttp.ClientSession, api: ApiProcess) -> None:

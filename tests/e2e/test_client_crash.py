@@ -55,7 +55,7 @@ def killed_in_the_middle(stack: Stack, path: Path, name: str) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    stack.store.wait_until(lambda proxy: all(call.done for call in proxy.requests))
+    stack.store.wait_idle()
 
 
 def resumed_run_sends_only_the_rest(stack: Stack, path: Path) -> None:
@@ -164,7 +164,7 @@ def test_ctrl_c_ends_quietly_and_the_next_run_goes_on(stack: Stack) -> None:
     assert "Traceback" not in err
     assert err.strip().endswith("interrupted; the same command goes on where this one stopped")
     held = len([call for call in stack.store.requests if stored(call)])
-    stack.store.wait_until(lambda proxy: all(call.done for call in proxy.requests))
+    stack.store.wait_idle()
     stack.store.reset()
     assert stack.run("upload", path, "--to", name).returncode == 0
     assert stack.store.put_body_bytes <= 200 * MIB - (held - CONCURRENCY) * PART

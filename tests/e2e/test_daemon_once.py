@@ -169,6 +169,7 @@ def test_kill_9_in_the_middle_then_it_goes_on(home: Stack, files: int) -> None:
     daemon = home.daemon("once")
     home.to_store.wait_until(lambda proxy: proxy.counts["PutObject"] > files // 4)
     daemon.kill()
+    home.to_store.wait_idle()
     assert len(home.stored()) < files
     again = home.once()
     assert again.process.returncode == 0, again.tail()
@@ -184,6 +185,7 @@ def test_kill_9_in_a_large_file_then_only_the_rest_is_sent(home: Stack) -> None:
     daemon = home.daemon("once")
     home.to_store.wait_until(lambda proxy: sum(c.done and c.status == 200 for c in proxy.of_kind("UploadPart")) >= 4)
     daemon.kill()
+    home.to_store.wait_idle()
     sent = sum(c.status == 200 for c in home.to_store.of_kind("UploadPart"))
     home.to_store.heal()
     assert slow.hits
