@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from putgate_api.records.keys import RecordKeys
 from putgate_protocol.digests import FileHash
-from putgate_storage.errors import Refused
-from putgate_storage.store import ObjectHeaders, Store
+from putgate_storage.errors import ConditionFailed, Refused
+from putgate_storage.store import IfAbsent, IfMatch, ObjectHeaders, Store
 
 _VERSION = 1
 _MAX_BYTES = 4096
@@ -27,29 +27,47 @@ class End:
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A record as it stands in the bucket. `end`: None where this version cannot read it."""
+
+    end: End | None
+    etag: str
+
+
 class StreamedRecords:
     def __init__(self, store: Store, keys: RecordKeys) -> None:
         self._store = store
         self._keys = keys
 
-    async def write(self, nonce: str, end: End) -> None:
-        """Under the hold of the session alone: whoever has it writes what its store upload can become."""
+    async def write(self, nonce: str, end: End, *, over: Written | None = None) -> bool:
+        """Write the first record, or one `over` what was found; False where something else is there by now."""
         tree = {"v": _VERSION, "file_hash": str(end.file_hash), "size": end.size}
-        await self._store.put_small(
-            self._keys.streamed(nonce),
-            json.dumps(tree, separators=(",", ":")).encode(),
-            headers=ObjectHeaders(content_type="application/json"),
-        )
+        try:
+            await self._store.put_small(
+                self._keys.streamed(nonce),
+                json.dumps(tree, separators=(",", ":")).encode(),
+                headers=ObjectHeaders(content_type="application/json"),
+                condition=IfAbsent() if over is None else IfMatch(etag=over.etag),
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    async def find(self, nonce: str) -> Written | None:
+        """What is there, readable or not. Raises `StoreError`."""
+        found = await self._store.get_small(self._keys.streamed(nonce), _MAX_BYTES)
+        return None if found is None else Written(end=_parsed(found.body), etag=found.etag)
 
     async def read(self, nonce: str) -> End | None:
         """None where there is none that this version can read. Raises `StoreError`."""
         if not _is_nonce(nonce):
             return None
         try:
-            found = await self._store.get_small(self._keys.streamed(nonce), _MAX_BYTES)
+            found = await self.find(nonce)
         except Refused:
             return None
-        return None if found is None else _parsed(found.body)
+        return None if found is None else found.end
 
     async def remove(self, nonce: str) -> None:
         if _is_nonce(nonce):

@@ -150,8 +150,8 @@ async def _take_and_publish(
     held = await bucket.sessions.move(kept, state="completing", holder=bucket.random_hex(8), **end)
     if held is None:
         return None
-    if session.streamed:
-        await note_end(bucket, held)
+    if session.streamed and (held := await note_end(bucket, held)) is None:
+        return None
     return await _publish(bucket, caller, opened, held, _Parts(stored=stored, hashes=digests.sha256))
 
 

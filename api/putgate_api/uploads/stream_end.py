@@ -80,14 +80,27 @@ def checked_hashes(plan: PartPlan, file_hash: FileHash, declared: Declared) -> S
     return hashes
 
 
-async def note_end(bucket: Bucket, held: Kept) -> None:
-    """Write down what the file is, before it is published. Where that fails nothing is, and another call may try."""
-    session = held.session
+async def note_end(bucket: Bucket, held: Kept) -> Kept | None:
+    """Write down what the file is, before it is published; None when somebody else has taken over the session, whose
+    record then stays. Where that fails nothing is published, and another call may try.
+    """
+    nonce = held.session.nonce
+    end = End(file_hash=held.session.file_hash, size=held.session.size)
     try:
-        await bucket.streamed.write(session.nonce, End(file_hash=session.file_hash, size=session.size))
+        if await bucket.streamed.write(nonce, end):
+            return held
+        written = await bucket.streamed.find(nonce)
+        if written is not None and written.end == end:
+            return held
+        # A holder before us, who may wake up: only who has the session now may write over what it wrote. Whoever takes
+        # over after this look finds our record, and does the same.
+        renewed = await bucket.sessions.move(held)
+        if renewed is not None and await bucket.streamed.write(nonce, end, over=written):
+            return renewed
     except StoreError:
         await bucket.sessions.move(held, state="open", holder="")
         raise
+    return None
 
 
 def check_same_end(opened: Opened, head: Head) -> None:
