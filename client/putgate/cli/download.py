@@ -72,7 +72,7 @@ async def _pour(connection: Connection, name: Name) -> int:
 async def _fetched(connection: Connection, name: Name, target: Path | BinaryIO, *, quiet: bool) -> File:
     render.note_waiting()
     async with connection.client() as client:
-        bar = render.Bar(str(name), (await client.stat(name)).size, quiet=quiet)
+        bar = render.bar(str(name), (await client.stat(name)).size, quiet=quiet)
         with bar.shown():
             file = await client.download(name, target, on_bytes=bar.advance)
     if file.file_hash is None:

@@ -8,20 +8,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import stamina.instrumentation
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from putgate.cli.exits import complain, explain
 from putgate.errors import Unreachable
@@ -36,37 +26,40 @@ PATIENCE = 5.0
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-class Bar:
+class Bar(Protocol):
     """A live bar of bytes, or nothing where nobody watches."""
 
-    def __init__(self, what: str, total: int | None, *, quiet: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            # Lines printed meanwhile appear above the bar; what goes to a pipe must stay in it.
-            redirect_stdout=sys.stdout.isatty(),
-            disable=quiet or not sys.stderr.isatty(),
-            transient=True,
-        )
-        self._task: TaskID = self._progress.add_task(what, total=total)
+    def advance(self, count: int) -> None: ...
 
+    def total(self, total: int) -> None: ...
+
+    def describe(self, what: str) -> None: ...
+
+    def shown(self) -> AbstractContextManager[None]: ...
+
+
+class _NoBar:
     def advance(self, count: int) -> None:
-        self._progress.advance(self._task, count)
+        """Nobody watches."""
 
     def total(self, total: int) -> None:
-        self._progress.update(self._task, total=total)
+        """Nobody watches."""
 
     def describe(self, what: str) -> None:
-        self._progress.update(self._task, description=what)
+        """Nobody watches."""
 
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        with self._progress:
-            yield
+    def shown(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def bar(what: str, total: int | None, *, quiet: bool) -> Bar:
+    """Of `total` bytes; None where nobody knows yet."""
+    if quiet or not sys.stderr.isatty():
+        return _NoBar()
+    # Only here: a tenth of the time that a command takes to start.
+    from putgate.cli.live_bar import LiveBar  # noqa: PLC0415
+
+    return LiveBar(what, total)
 
 
 def note_waiting() -> None:

@@ -112,7 +112,7 @@ def upload(
         )
 
     what = shown(files[0]) if len(files) == 1 else f"{len(files)} files"
-    bar = render.Bar(what, 0, quiet=as_json)
+    bar = render.bar(what, 0, quiet=as_json)
     run(_upload(connection, Intake(roots=roots, make=job, report=Report(bar=bar, as_json=as_json, summary=recursive))))
 
 
