@@ -189,7 +189,8 @@ async def test_a_hint_without_its_file_is_counted_and_removed_where_that_is_want
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"v": 2}, "no hint that this version"),
+        ({"v": 0}, "no hint that this version"),
+        ({"v": "new"}, "no hint that this version"),
         ({"parts": ["0" * 64, "1" * 64]}, "no hint that this version"),
         ({"etags": ["0" * 32]}, "no hint that this version"),
         ({"owner": "0" * 64}, "scope of another owner"),
@@ -208,6 +209,16 @@ async def test_a_hint_that_says_what_is_not_so_is_found(bucket: Bucket, changes:
         assert (looked.repaired, "it is removed" in finding.detail) == (1, True)
         assert await hints(bucket, store) == []
         assert (await bucket.fsck())[0] == []
+
+
+async def test_a_hint_of_a_newer_version_is_left_to_it(bucket: Bucket) -> None:
+    async with store_of(bucket.api) as store:
+        key, told = await hint_of(bucket, store)
+        await store.put_small(key, json.dumps(told | {"v": 2, "parts": "other"}).encode())
+        findings, looked = await bucket.fsck(repair=True)
+        assert (findings, looked.hints, looked.newer_hints, looked.repaired) == ([], 1, 1, 0)
+        assert await hints(bucket, store) == [key]
+        assert "1 hints, 1 of a newer version of Putgate;" in str(looked)
 
 
 async def test_what_is_no_hint_is_found_and_left(bucket: Bucket) -> None:

@@ -72,6 +72,33 @@ async def _outcome(stage: Stage, attack: Attack) -> str:
     return "no effect" if refused is None else f"complete refuses ({refused})"
 
 
+@pytest.mark.parametrize("attacked", ["Ceph"], indirect=True)
+async def test_where_sha256_is_ignored_complete_looks_for_itself(
+    attacked: tuple[str, ApiProcess], http: aiohttp.ClientSession
+) -> None:
+    """No request that was signed got other bytes in, so the store's own owner puts them there."""
+    _, api = attacked
+    calls = Calls(http, api.url, api.token)
+    stage = Stage(api=api, calls=calls, way="UploadPart")
+    await stage.prepare()
+    upload = await stage.declare()
+    assert await stage.send(upload) == 200
+    other = os.urandom(len(upload.data))
+    client = api.store.client()
+    try:
+        where = {"Bucket": api.store.bucket, "Key": api.prefix + upload.name}
+        [opened] = client.list_multipart_uploads(Bucket=where["Bucket"], Prefix=where["Key"])["Uploads"]
+        client.upload_part(**where, UploadId=opened["UploadId"], PartNumber=1, Body=other)
+    finally:
+        client.close()
+    assert await stage.complete(upload) == (409, "parts_missing")
+    await stage.check()
+    assert (await calls.file("HEAD", upload.name))[0] == 404
+    assert await stage.send(upload) == 200
+    assert await stage.complete(upload) == (200, "complete")
+    assert await calls.download(upload.name) == upload.data
+
+
 def test_the_table_is_found_and_written_as_it_is_read() -> None:
     text = f"before\n{table.BEGIN}\n{table.END}\nafter"
     rows = table.with_column(table.read(text), "Ceph", {"a": "1", "b": "2"})

@@ -38,7 +38,8 @@ class Finding:
 @dataclass(slots=True)
 class Looked:
     """What was looked at. `changing`: files that were replaced each time while they were read. `stale_hints`: those
-    whose file was removed or replaced; `repaired`: hints that were removed. Sizes in bytes.
+    whose file was removed or replaced; `newer_hints`: those of a newer version of Putgate; `repaired`: hints that were
+    removed. Sizes in bytes.
     """
 
     files: int = 0
@@ -49,6 +50,7 @@ class Looked:
     sessions: int = 0
     hints: int = 0
     stale_hints: int = 0
+    newer_hints: int = 0
     repaired: int = 0
     findings: int = 0
 
@@ -65,7 +67,8 @@ class Looked:
 
     def _hints(self) -> str:
         stale = f", {self.stale_hints} of them without a file" if self.stale_hints else ""
-        return f"{self.hints} hints{stale}{f', {self.repaired} removed' if self.repaired else ''}"
+        newer = f", {self.newer_hints} of a newer version of Putgate" if self.newer_hints else ""
+        return f"{self.hints} hints{stale}{newer}{f', {self.repaired} removed' if self.repaired else ''}"
 
 
 class Checker(Protocol):

@@ -2,7 +2,8 @@
 
 A file that is removed or overwritten leaves its hint behind, so one that leads nowhere is counted and is no finding;
 one that nobody can read, or that contradicts the very file it was written for, is. Removing any of them loses nothing:
-whoever uploads such content sends it once more. Files and sessions are never touched.
+whoever uploads such content sends it once more. Files and sessions are never touched, and neither is what a newer
+version of Putgate has written, which works beside this one while it is rolled out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _BATCH = 1000
 
 _PLACE = re.compile(rf"({BUCKET}|[0-9a-f]{{64}})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\.json")
 
-Verdict = Literal["sound", "stale"] | str
+Verdict = Literal["sound", "stale", "newer"] | str
 """Or what is wrong with it."""
 
 
@@ -78,7 +79,8 @@ class Hints:
             if place is None:
                 return Finding(kind="hint_damaged", key=entry.key, detail="it is not in the place of a hint")
             verdict = await self._verdict(place[1], FileHash.parse(place[3]))
-            if verdict == "sound":
+            if verdict in ("sound", "newer"):
+                looked.newer_hints += verdict == "newer"
                 return None
             removed = self._repair and await self._remove(entry)
             looked.repaired += removed
@@ -91,6 +93,8 @@ class Hints:
     async def _verdict(self, scope: str, file_hash: FileHash) -> Verdict:
         indexed = await self._records.read(scope, file_hash)
         if indexed is None:
+            if await self._records.is_newer(scope, file_hash):
+                return "newer"
             return "it is no hint that this version of Putgate can read"
         try:
             named = indexed.name.key(self._keys.prefix)

@@ -100,6 +100,14 @@ class IndexRecords:
             return None
         return None if found is None else Indexed.from_json(found.body, file_hash)
 
+    async def is_newer(self, scope: str, file_hash: FileHash) -> bool:
+        """Whether a record is there that a newer version of Putgate has written. Raises `StoreError`."""
+        try:
+            found = await self._store.get_small(self._keys.index(scope, str(file_hash)), _MAX_BYTES)
+            return found is not None and int(json.loads(found.body)["v"]) > _VERSION
+        except (Refused, ValueError, KeyError, TypeError):
+            return False
+
     async def write(self, scope: str, indexed: Indexed) -> None:
         """The last one wins: each is as good as the other, and the newest is likely to stay longest."""
         await self._store.put_small(
