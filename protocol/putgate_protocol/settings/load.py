@@ -11,10 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class SettingsModel(BaseModel):
@@ -61,8 +58,12 @@ def _yaml(text: str, origin: str) -> Any:
     # What programs wrote is JSON, and may be large: reading it as YAML takes a hundred times as long.
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)
+    # Only here: a command without a configuration file starts sooner without it.
+    import yaml  # noqa: PLC0415
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(text, _LOADER)  # noqa: S506 - a safe loader
+        return yaml.load(text, loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
