@@ -10,6 +10,7 @@ from typing import BinaryIO
 import click
 
 from putgate.cli import render
+from putgate.cli.bar import bar_of
 from putgate.cli.connection import Connection, with_connection
 from putgate.cli.exits import EPILOG, OK, complain, run, shown
 from putgate.client import as_name
@@ -72,7 +73,7 @@ async def _pour(connection: Connection, name: Name) -> int:
 async def _fetched(connection: Connection, name: Name, target: Path | BinaryIO, *, quiet: bool) -> File:
     render.note_waiting()
     async with connection.client() as client:
-        bar = render.bar(str(name), (await client.stat(name)).size, quiet=quiet)
+        bar = bar_of(str(name), (await client.stat(name)).size, quiet=quiet)
         with bar.shown():
             file = await client.download(name, target, on_bytes=bar.advance)
     if file.file_hash is None:

@@ -1,4 +1,4 @@
-"""How commands show what they do: a live bar on a terminal, plain lines elsewhere, JSON where asked for.
+"""How commands tell what they do: plain lines for people, JSON where asked for.
 
 Results go to standard output, everything about the way there to standard error.
 """
@@ -6,10 +6,7 @@ Results go to standard output, everything about the way there to standard error.
 from __future__ import annotations
 
 import json
-import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 import stamina.instrumentation
 
@@ -24,42 +21,6 @@ PATIENCE = 5.0
 """Seconds between two notes about waiting, so that many waiting parts make one line."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-class Bar(Protocol):
-    """A live bar of bytes, or nothing where nobody watches."""
-
-    def advance(self, count: int) -> None: ...
-
-    def total(self, total: int) -> None: ...
-
-    def describe(self, what: str) -> None: ...
-
-    def shown(self) -> AbstractContextManager[None]: ...
-
-
-class _NoBar:
-    def advance(self, count: int) -> None:
-        """Nobody watches."""
-
-    def total(self, total: int) -> None:
-        """Nobody watches."""
-
-    def describe(self, what: str) -> None:
-        """Nobody watches."""
-
-    def shown(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-def bar(what: str, total: int | None, *, quiet: bool) -> Bar:
-    """Of `total` bytes; None where nobody knows yet."""
-    if quiet or not sys.stderr.isatty():
-        return _NoBar()
-    # Only here: a tenth of the time that a command takes to start.
-    from putgate.cli.live_bar import LiveBar  # noqa: PLC0415
-
-    return LiveBar(what, total)
 
 
 def note_waiting() -> None:

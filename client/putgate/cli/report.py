@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass, field
 
 from putgate.cli import render
+from putgate.cli.bar import Bar
 from putgate.cli.exits import code_of_all, complain, explain, shown
 from putgate.upload.job import Failed, Uploaded
 from putgate_protocol.names import Name
@@ -15,7 +16,7 @@ from putgate_protocol.names import Name
 class Report:
     """`summary`: whether the end is told too."""
 
-    bar: render.Bar
+    bar: Bar
     as_json: bool
     summary: bool
     errors: list[Exception] = field(default_factory=list, init=False)

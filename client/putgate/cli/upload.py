@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from putgate.cli import render
+from putgate.cli.bar import bar_of
 from putgate.cli.connection import Connection, with_connection
 from putgate.cli.exits import EPILOG, run, shown
 from putgate.cli.intake import File, Folder, Intake
@@ -112,7 +113,7 @@ def upload(
         )
 
     what = shown(files[0]) if len(files) == 1 else f"{len(files)} files"
-    bar = render.bar(what, 0, quiet=as_json)
+    bar = bar_of(what, 0, quiet=as_json)
     run(_upload(connection, Intake(roots=roots, make=job, report=Report(bar=bar, as_json=as_json, summary=recursive))))
 
 

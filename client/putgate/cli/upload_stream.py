@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import click
 
 from putgate.cli import render
+from putgate.cli.bar import bar_of
 from putgate.cli.connection import Connection
 from putgate.cli.report import Report
 from putgate.client import Client, as_name
@@ -56,7 +57,7 @@ def stream_name(files: tuple[bytes, ...], to: str) -> Name:
 async def upload_stdin(connection: Connection, wanted: Streamed, *, as_json: bool) -> int:
     """The exit code. Ctrl-C and SIGTERM give the upload up."""
     render.note_waiting()
-    bar = render.bar(str(wanted.name), wanted.size, quiet=as_json)
+    bar = bar_of(str(wanted.name), wanted.size, quiet=as_json)
     report = Report(bar=bar, as_json=as_json, summary=False)
     _end_on_sigterm()
     async with connection.client() as client:
