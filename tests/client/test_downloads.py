@@ -335,7 +335,7 @@ async def test_a_killed_download_goes_on_where_it_stopped(stack: Stack) -> None:
     held = lines_of_state(stack)
     assert 16 <= held < 32, "it was over before it was killed"
 
-    stack.store.wait_until(lambda proxy: all(call.done for call in proxy.requests))
+    stack.store.wait_idle()
     stack.store.reset()
     peaks: list[int] = []
     process = stack.start("download", name, target)

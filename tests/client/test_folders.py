@@ -243,7 +243,7 @@ async def test_a_killed_run_goes_on_where_it_stopped(stack: Stack) -> None:
     stack.store.wait_until(lambda proxy: len(parts_stored(proxy.requests)) >= 4, 120)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    stack.store.wait_until(lambda proxy: all(call.done for call in proxy.requests))
+    stack.store.wait_idle()
     held = len(parts_stored(stack.store.requests))
     stack.store.reset()
     done = stack.run("upload", "-r", "f", "--to", stack.prefix)
