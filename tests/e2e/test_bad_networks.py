@@ -198,7 +198,12 @@ async def test_an_outage_of_a_minute(home: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(400, "ExpiredToken"), (403, "ExpiredToken"), (403, "InvalidAccessKeyId")]
+    ("status", "code"),
+    [
+        (400, "ExpiredToken"),
+        pytest.param(403, "ExpiredToken", marks=pytest.mark.slow),
+        pytest.param(403, "InvalidAccessKeyId", marks=pytest.mark.slow),
+    ],
 )
 def test_credentials_that_end_before_the_url(home: Stack, status: int, code: str) -> None:
     """Whatever is signed with them is refused, for longer than five tries take, until the server has others."""
@@ -246,6 +251,7 @@ async def test_a_server_with_outdated_credentials_says_so_and_goes_on(home: Stac
     assert (await calls.initiate("x", b"content"))[0] == 200
 
 
+@pytest.mark.slow
 def test_a_download_survives_credentials_that_end(home: Stack) -> None:
     data = os.urandom(20 * MIB)
     (home.folder / "large").write_bytes(data)
