@@ -14,6 +14,7 @@ from putgate_storage.s3.driver import S3Store, open_store
 from putgate_storage.store import FinishedPart, IfAbsent, IfMatch, StoreUpload
 
 UPLOAD = StoreUpload(key="k", upload_id="u")
+DESCRIBED = ('ETag: "e"', "Last-Modified: Tue, 24 Nov 2026 12:00:00 GMT")
 ABORT_RULE = (
     b"<AbortIncompleteMultipartUpload><DaysAfterInitiation>3</DaysAfterInitiation></AbortIncompleteMultipartUpload>"
 )
@@ -26,6 +27,10 @@ def http(status: str, body: bytes = b"", *headers: str) -> bytes:
 
 def error(code: str) -> bytes:
     return b"<Error><Code>%b</Code><Message>m</Message></Error>" % code.encode()
+
+
+class Cut(bytes):
+    """An answer after which the connection ends."""
 
 
 @dataclass
@@ -50,6 +55,8 @@ class Canned:
                     return
                 writer.write(answer)
                 await writer.drain()
+                if isinstance(answer, Cut):
+                    return
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
@@ -108,6 +115,7 @@ PROXY_404 = (http("404 Not Found"), http("404 Not Found", b"<html>no such route<
 CALLS: dict[str, Callable[[S3Store], Awaitable[object]]] = {
     "list_parts": lambda store: store.list_parts(UPLOAD),
     "get_small": lambda store: store.get_small("k", 100),
+    "put_small": lambda store: store.put_small("k", b"x"),
     "delete": lambda store: store.delete("k"),
     "abort": lambda store: store.abort(UPLOAD),
     "complete": lambda store: store.complete(UPLOAD, [FinishedPart(number=1, etag="e")]),
@@ -131,6 +139,7 @@ async def test_a_404_that_is_not_the_stores_says_nothing(
     assert len(canned.requests) == 1
 
 
+@pytest.mark.parametrize("call", ["complete", "put_small", "delete"])
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -142,11 +151,68 @@ async def test_a_404_that_is_not_the_stores_says_nothing(
     ],
 )
 async def test_an_error_in_a_200_is_that_error(
-    canned: Canned, store: S3Store, code: str, kind: type[StoreError]
+    canned: Canned, store: S3Store, code: str, kind: type[StoreError], call: str
 ) -> None:
     canned.answers = [http("200 OK", error(code), "Content-Type: application/xml")]
     with pytest.raises(kind):
-        await store.complete(UPLOAD, [FinishedPart(number=1, etag="e")])
+        await CALLS[call](store)
+
+
+@pytest.mark.parametrize(("length", "read"), [(100, True), (101, False), (10_000_000, False)])
+async def test_no_more_is_read_than_was_asked_for(canned: Canned, store: S3Store, length: int, read: bool) -> None:
+    canned.answers = [http("200 OK", b"x" * length, *DESCRIBED)] * 2
+    for _ in range(2):
+        if read:
+            found = await store.get_small("k", 100)
+            assert found is not None
+            assert found.body == b"x" * length
+        else:
+            with pytest.raises(Refused, match="larger than 100 bytes"):
+                await store.get_small("k", 100)
+
+
+async def test_a_length_that_is_not_said_is_held_as_well(canned: Canned, store: S3Store) -> None:
+    head = "\r\n".join(["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *DESCRIBED, "", ""]).encode()
+    chunk = b"32\r\n" + b"x" * 50 + b"\r\n"
+    canned.answers = [head + chunk * 2 + b"0\r\n\r\n", head + chunk * 3 + b"0\r\n\r\n"]
+    found = await store.get_small("k", 100)
+    assert found is not None
+    assert found.body == b"x" * 100
+    with pytest.raises(Refused, match="larger"):
+        await store.get_small("k", 100)
+
+
+async def test_content_that_is_cut_short_is_no_content(canned: Canned, store: S3Store) -> None:
+    whole = http("200 OK", b"x" * 80, *DESCRIBED)
+    canned.answers = [Cut(whole[:-1])]
+    with pytest.raises(Transient):
+        await store.get_small("k", 100)
+
+
+@pytest.mark.parametrize("without", [0, 1])
+async def test_content_without_an_etag_or_a_date_is_no_content(canned: Canned, store: S3Store, without: int) -> None:
+    described = [header for number, header in enumerate(DESCRIBED) if number != without]
+    canned.answers = [http("200 OK", b"x", *described)]
+    with pytest.raises(Transient, match="without ETag or date"):
+        await store.get_small("k", 100)
+
+
+async def test_an_error_without_end_is_not_read_to_it(canned: Canned, store: S3Store) -> None:
+    canned.answers = [http("503 Slow Down", error("SlowDown") + b" " * 10_000_000), http("204 No Content")]
+    with pytest.raises(Transient):
+        await store.delete("k")
+    await store.delete("k")
+
+
+async def test_records_are_signed_with_the_stores_time(canned: Canned, store: S3Store) -> None:
+    """A host whose clock is wrong keeps its records too."""
+    canned.answers = [http("204 No Content", b"", "Date: Wed, 01 Jan 2031 12:00:00 GMT")]
+    canned.answers += [http("200 OK", b"x", 'ETag: "e"', *DESCRIBED), http("200 OK", b"", 'ETag: "e"')]
+    await store.delete("k")
+    await store.get_small("k", 100)
+    await store.put_small("k", b"x")
+    dated = [b"x-amz-date: 20310101t120" in request.lower() for request in canned.requests]
+    assert dated == [False, True, True]
 
 
 async def test_a_copy_without_an_etag_may_not_have_happened(canned: Canned, store: S3Store) -> None:

@@ -134,16 +134,29 @@ def test_parts_equal_botocore(
 
 
 @unhurried
-@given(place=places, token=tokens, key=keys)
-def test_a_head_equals_botocore(place: tuple[str, Style], token: str | None, key: str) -> None:
+@given(
+    place=places,
+    token=tokens,
+    key=keys,
+    method=st.sampled_from(["HEAD", "GET", "PUT", "DELETE"]),
+    headers=st.dictionaries(
+        st.sampled_from(["cache-control", "content-type", "if-match", "x-amz-checksum-sha256", "x-amz-meta-a"]),
+        printable,
+    ),
+    body=st.binary(),
+)
+def test_requests_equal_botocore(
+    place: tuple[str, Style], token: str | None, key: str, method: str, headers: dict[str, str], body: bytes
+) -> None:
     made = signer(place)
-    theirs = AWSRequest("HEAD", made.address.url(made.address.path(key)))
+    theirs = AWSRequest(method, made.address.url(made.address.path(key)), headers=headers, data=body)
     S3SigV4Auth(BotoCredentials("AKIDEXAMPLE", "wJalr/secret+key", token), "s3", REGION).add_auth(theirs)
     date = datetime.strptime(theirs.headers["X-Amz-Date"], "%Y%m%dT%H%M%S%z")
     credentials = Credentials(access_key="AKIDEXAMPLE", secret_key="wJalr/secret+key", token=token)
-    ours = made.authorize("HEAD", key, credentials, date)
+    ours = made.authorize(method, key, credentials, date, headers=headers, body=body)
     assert ours.pop("host") == made.address.host
-    assert ours == {name.lower(): value for name, value in theirs.headers.items()}
+    # What is sent is what is signed, with its runs of spaces folded.
+    assert ours == {name.lower(): " ".join(value.split()) for name, value in theirs.headers.items()}
 
 
 def signed_headers(request: SignedRequest) -> set[str]:

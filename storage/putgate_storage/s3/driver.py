@@ -1,4 +1,4 @@
-"""The S3 driver: control calls through aiobotocore, signed requests and HEAD by `sigv4`.
+"""The S3 driver: control calls through aiobotocore, signed requests and calls for small objects by `sigv4`.
 
 It retries nothing (`wrap.retry` does), limits nothing and measures nothing. `endpoint` is dialled and
 `public_endpoint` only signed. Other control calls are signed by botocore with the local clock, which offers no
@@ -28,16 +28,17 @@ from putgate_storage.s3.calls import Calls
 from putgate_storage.s3.clock import Clock, StoreClock, utc_now
 from putgate_storage.s3.cors import BucketCors
 from putgate_storage.s3.credentials import CredentialSource, credential_source
-from putgate_storage.s3.errors import LIBRARY_ERRORS, Absent, endless, translate
+from putgate_storage.s3.errors import Absent, endless
 from putgate_storage.s3.headers import (
     CONTENT_ENCODING,
     cache_control,
+    condition_headers,
     condition_parameters,
-    if_match,
+    put_headers,
     unquoted,
 )
-from putgate_storage.s3.heads import Heads, parse_head
 from putgate_storage.s3.http import OneRequestSession, never_redirect
+from putgate_storage.s3.objects import Objects, parse_head, parse_small
 from putgate_storage.s3.presign import Presigner
 from putgate_storage.s3.providers import profile, style
 from putgate_storage.s3.sigv4 import Signer
@@ -162,7 +163,7 @@ class S3Store:
         self._cors = BucketCors(client, self._call, settings.bucket)
         self._quoted = self._profile.quoted_if_match
         self._presigner = Presigner(Signer(public, settings.region), credentials, clock, quoted=self._quoted)
-        self._heads = Heads(client, self._name, Signer(dialled, settings.region), credentials, clock)
+        self._objects = Objects(client, self._name, Signer(dialled, settings.region), credentials, clock)
         self._presigner_of_age = partial(
             Presigner, Signer(dialled, settings.region), credentials, clock, quoted=self._quoted
         )
@@ -328,7 +329,7 @@ class S3Store:
     async def head(self, key: str) -> Head | None:
         sent = self._clock.local()
         try:
-            answer = await self._call("HeadObject", key, self._heads(key))
+            answer = await self._call("HeadObject", key, self._objects.head(key))
         except Absent:
             return None
         return parse_head(key, answer, self._call.date(answer, sent))
@@ -336,23 +337,10 @@ class S3Store:
     async def get_small(self, key: str, max_bytes: int) -> Small | None:
         sent = self._clock.local()
         try:
-            answer = await self._call("GetObject", key, self._client.get_object(Bucket=self._name, Key=key))
+            answer = await self._call("GetObject", key, self._objects.get(key, max_bytes))
         except Absent:
             return None
-        async with answer["Body"] as stream:
-            if answer["ContentLength"] > max_bytes:
-                stream.close()
-                raise Refused(f"GetObject {key!r}: larger than {max_bytes} bytes", code="TooLarge")
-            try:
-                body = await stream.read()
-            except LIBRARY_ERRORS as error:
-                raise translate(error, "GetObject", key, conditional=False) from error
-        return Small(
-            body=body,
-            etag=unquoted(answer["ETag"]),
-            modified=answer["LastModified"].astimezone(UTC),
-            date=self._call.date(answer, sent),
-        )
+        return parse_small(key, answer, self._call.date(answer, sent))
 
     async def put_small(
         self,
@@ -362,39 +350,30 @@ class S3Store:
         headers: ObjectHeaders | None = None,
         condition: Condition | None = None,
     ) -> str:
-        headers = headers or ObjectHeaders()
+        put = PutToSign(
+            key=key,
+            length=len(body),
+            sha256=PartHash.of(body),
+            headers=headers or ObjectHeaders(),
+            condition=condition,
+        )
+        call = self._objects.put(key, body, put_headers(put, quoted=self._quoted))
         try:
-            answer = await self._call(
-                "PutObject",
-                key,
-                self._client.put_object(
-                    Bucket=self._name,
-                    Key=key,
-                    Body=body,
-                    ChecksumSHA256=PartHash.of(body).base64,
-                    ContentType=headers.content_type,
-                    ContentEncoding=CONTENT_ENCODING,
-                    CacheControl=cache_control(headers),
-                    Metadata=headers.metadata,
-                    **condition_parameters(condition, quoted=self._quoted),
-                ),
-                conditional=condition is not None,
-            )
+            answer = await self._call("PutObject", key, call, conditional=condition is not None)
         except Absent as absent:
             if isinstance(condition, IfMatch):
                 raise ConditionFailed(str(absent), code=absent.code) from absent
             raise
-        return unquoted(answer.get("ETag", ""))
+        return unquoted(answer["ResponseMetadata"]["HTTPHeaders"].get("etag", ""))
 
     async def delete(self, key: str) -> None:
         try:
-            await self._call("DeleteObject", key, self._client.delete_object(Bucket=self._name, Key=key))
+            await self._call("DeleteObject", key, self._objects.delete(key, {}))
         except Absent:
             return
 
     async def delete_if_match(self, key: str, etag: str) -> None:
-        condition = if_match(etag, quoted=self._quoted)
-        call = self._client.delete_object(Bucket=self._name, Key=key, IfMatch=condition)
+        call = self._objects.delete(key, condition_headers(IfMatch(etag=etag), quoted=self._quoted))
         try:
             await self._call("DeleteObject", key, call, conditional=True)
         except Absent as absent:

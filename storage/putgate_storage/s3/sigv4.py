@@ -1,5 +1,5 @@
 """Presigns S3 requests with AWS Signature Version 4 in the query, fast: it is called once per part of every upload.
-And, in headers, the request that the API itself sends most.
+And, in headers, the requests that the API itself sends most.
 
 Pure: credentials, clock and lives are arguments. What several requests share (day key, canonical halves, URL) is
 computed once per call of `sign_parts`. Digests, lengths and preconditions are signed *headers*: in the query
@@ -100,23 +100,36 @@ class Signer:
             expires_at=prepared.expires_at,
         )
 
-    def authorize(self, method: str, key: str, credentials: Credentials, now: datetime) -> dict[str, str]:
-        """Headers of a request without query and body, for whoever sends it at once themselves.
+    def authorize(
+        self,
+        method: str,
+        key: str,
+        credentials: Credentials,
+        now: datetime,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> dict[str, str]:
+        """Headers of a request without query, for whoever sends it at once themselves: `headers` (lower-case names,
+        printable ASCII) and what authorizes them. Raises `ValueError` for one that HTTP could not carry unchanged.
 
         Source: AWS, "Signature Calculations for the Authorization Header: Transferring Payload in a Single Chunk".
         """
         stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        headers = {"host": self.address.host, "x-amz-content-sha256": _EMPTY, "x-amz-date": stamp}
+        payload = sha256(body).hexdigest() if body else _EMPTY
+        sent = {"host": self.address.host, "x-amz-content-sha256": payload, "x-amz-date": stamp}
         if credentials.token:
-            headers["x-amz-security-token"] = credentials.token
-        names = ";".join(headers)
-        lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
-        canonical = f"{method}\n{self.address.path(key)}\n\n{lines}\n{names}\n{_EMPTY}"
+            sent["x-amz-security-token"] = credentials.token
+        if headers:
+            sent = dict(sorted((sent | {name: header_value(name, value) for name, value in headers.items()}).items()))
+        names = ";".join(sent)
+        lines = "".join(f"{name}:{value}\n" for name, value in sent.items())
+        canonical = f"{method}\n{self.address.path(key)}\n\n{lines}\n{names}\n{payload}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
         to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
         signature = hmac.digest(self._key(credentials.secret_key, stamp[:8]), to_sign.encode(), "sha256").hex()
         said = f"Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
-        return {**headers, "authorization": f"{_ALGORITHM} {said}"}
+        return {**sent, "authorization": f"{_ALGORITHM} {said}"}
 
     def _prepare(self, terms: Terms, signed_headers: str) -> _Prepared:
         """What is the same for all requests of one second, kept for those that follow at once."""
