@@ -16,11 +16,11 @@ import pytest
 
 import putgate
 from putgate import BytesSource, Failed, FileSource, Job, Name
-from putgate.errors import StoreRefused
+from putgate.errors import ClientError, StoreRefused
 from putgate.retry import LEAST_TRIES
-from putgate.upload import parts
-from putgate.upload.parts import Signatures
+from putgate.upload import one_part, parts
 from putgate.upload.progress import Known
+from putgate.upload.signatures import Signatures
 from putgate.wire import Wire
 from putgate_protocol.digests import PartHash
 from putgate_protocol.messages.base import SignedPart
@@ -80,7 +80,7 @@ async def test_a_part_that_is_refused_for_ever_is_an_error(stack: Stack) -> None
         with pytest.raises(putgate.StoreRefused, match="part 2: the store answered HTTP 403") as caught:
             await client.upload(path, stack.prefix + "x")
     assert "Signature" not in str(caught.value)
-    assert stack.calls.counts["auth_sign"] == parts.REFUSALS
+    assert stack.calls.counts["auth_sign"] == one_part.REFUSALS
 
 
 @pytest.mark.parametrize("fault", [Answer(status=503), Cut(after_bytes=3_000_000), CutBefore(), LoseAnswer()])
@@ -96,7 +96,7 @@ async def test_what_passes_is_tried_again_under_the_same_signature(stack: Stack,
 
 async def test_a_connection_lost_again_and_again_gets_a_fresh_signature(stack: Stack) -> None:
     path = stack.file(2 * PART)
-    stack.store.rule(lambda call: part_put(call) and call.part_number == 1, CutBefore(), times=2 * parts.LOST)
+    stack.store.rule(lambda call: part_put(call) and call.part_number == 1, CutBefore(), times=2 * one_part.LOST)
     async with stack.client() as client:
         await client.upload(path, stack.prefix + "x")
     assert stack.calls.counts["auth_sign"] >= 1
@@ -172,6 +172,15 @@ async def test_an_expired_signature_is_never_sent(stack: Stack, monkeypatch: pyt
         await client.upload(path, stack.prefix + "x")
     assert stack.calls.counts["auth_sign"] == 2
     assert len([call for call in stack.store.requests if part_put(call)]) == 2
+
+
+async def test_signatures_that_are_never_of_use_are_said_so(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = stack.file(2 * PART)
+    monkeypatch.setattr(Signatures, "live", lambda *_: None)
+    async with stack.client(give_up_after=timedelta(0)) as client:
+        with pytest.raises(ClientError, match=r"x: part [12]: its new signature is of no use"):
+            await client.upload(path, stack.prefix + "x")
+    assert not any(part_put(call) for call in stack.store.requests)
 
 
 async def test_an_upload_that_vanished_is_begun_again(stack: Stack) -> None:

@@ -15,8 +15,10 @@ from putgate.retry import lost, persist
 from putgate.upload.completing import Complete, complete_copies, pause
 from putgate.upload.job import Job, Uploaded
 from putgate.upload.means import Means
-from putgate.upload.parts import Parts, Signatures, UploadVanished
+from putgate.upload.one_part import UploadVanished
+from putgate.upload.parts import Parts
 from putgate.upload.prepare import Prepared, give_up, hash_large, read_whole, remember, whole_limit
+from putgate.upload.signatures import Signatures
 from putgate.wire import Initiated, is_stale_rule
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.complete import CompleteAnswer, Copying

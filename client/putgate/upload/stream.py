@@ -16,15 +16,14 @@ from typing import BinaryIO, Never
 
 from pydantic import ValidationError
 
-from putgate.errors import StoreRefused, Unreachable, WrongSize
-from putgate.retry import lost, persist
-from putgate.store_answer import StoreAnswer
+from putgate.errors import StoreRefused, WrongSize
 from putgate.upload.inflow import Inflow, Piece, PieceReading
 from putgate.upload.job import Job, Uploaded
 from putgate.upload.means import Means
 from putgate.upload.one import upload_one
-from putgate.upload.parts import LOST, REFUSALS, SignAgain, Signatures
+from putgate.upload.one_part import OnePart
 from putgate.upload.prepare import give_up
+from putgate.upload.signatures import Signatures
 from putgate.upload.source import BytesSource
 from putgate_protocol.digests import FileHash, PartHash
 from putgate_protocol.messages.base import File, SignedPart
@@ -143,41 +142,10 @@ class _Stream:
 
     async def _send(self, number: int, piece: Piece, free: asyncio.Semaphore) -> None:
         part = Part(number=number, offset=0, length=piece.length)
-        reading = PieceReading(piece)
-        refused = unanswered = 0
-
-        async def once() -> None:
-            nonlocal refused, unanswered
-            signed = await self._signed(number, piece)
-            try:
-                async with self._means.slots:
-                    answer = await self._means.sender.put(signed, reading, part, self._on_bytes)
-            except Unreachable:
-                unanswered += 1
-                if unanswered % LOST == 0:
-                    self._signatures.drop(number)
-                raise
-            refused += answer.status in (400, 403)
-            self._judge(number, answer, refused)
-
-        await persist(once, self._means.options.give_up_after, _again)
+        one = OnePart(self._means, self._signatures, self._job.name, PieceReading(piece), part)
+        await one.send(lambda: self._signed(number, piece))
         self._inflow.give_back(piece)
         free.release()
-
-    def _judge(self, number: int, answer: StoreAnswer, refused: int) -> None:
-        """Return where the part is stored, else raise what to do about it."""
-        if answer.ok:
-            return
-        what = f"{self._job.name}: part {number}: the store answered {answer}"
-        if answer.passes:
-            if answer.outdated:
-                self._signatures.drop(number)
-            raise Unreachable(what, retry_after=answer.retry_after)
-        if answer.status in (400, 403) and refused <= REFUSALS:
-            if answer.status == 403:
-                self._signatures.drop(number)
-            raise SignAgain(what)
-        raise StoreRefused(what, status=answer.status)
 
     async def _signed(self, number: int, piece: Piece) -> SignedPart:
         """Declares the part, again where its signature has ended; those that wait meanwhile go along."""
@@ -190,12 +158,7 @@ class _Stream:
                 answer = await self._means.wire.declare(self._upload_id, declared)
                 self._upload_id = answer.upload_id
                 self._signatures.add(answer.parts)
-        if (signed := self._signatures.live(number)) is None:
-            raise SignAgain(f"{self._job.name}: part {number}: its new signature is of no use")
-        return signed
-
-    def _on_bytes(self, count: int) -> None:
-        self._means.on_bytes(self._job.name, count)
+        return self._signatures.new(number)
 
     def _uploaded(self, file: File | None, file_hash: FileHash) -> Uploaded:
         name = self._job.name.to_wire()
@@ -229,7 +192,3 @@ def _request(job: Job, part_size: int) -> StreamRequest:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(step) for step in first["loc"])
         raise problem("request_invalid", f"{job.name}: {place}: {first['msg']}") from None
-
-
-def _again(error: Exception) -> float | None:
-    return 0.0 if isinstance(error, SignAgain) else lost(error)
