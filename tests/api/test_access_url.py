@@ -145,7 +145,7 @@ async def test_the_settings_policy_holds(
 ) -> None:
     api = ApiProcess(tmp_path_factory.mktemp("api"), seaweedfs, prefix=prefix)
     api.settings["download"] = {"disposition": policy, "url_ttl": "30s"}
-    api.start()
+    api.start_probed()
     try:
         calls = Calls(http, api.url, api.token)
         await calls.upload("page", b"<p>", content_type="text/html")

@@ -49,7 +49,7 @@ class TestApi:
     def api(self, tmp_path: Path, seaweedfs: SeaweedFS, prefix: str) -> Iterator[ApiProcess]:
         process = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix)
         process.settings["cors"] = {"allowed_origins": [PAGE, "http://localhost:3000"]}
-        process.start()
+        process.start_probed()
         yield process
         process.kill()
 
@@ -84,7 +84,7 @@ class TestApi:
     async def test_all_origins(self, http: aiohttp.ClientSession, api: ApiProcess) -> None:
         api.stop()
         api.settings["cors"] = {"allowed_origins": ["*"]}
-        api.start()
+        api.start_probed()
         async with preflight(http, api.url + "/files/x", OTHER, "DELETE") as (status, headers):
             assert (status, headers[ALLOWED]) == (204, "*")
             assert "Vary" not in headers
@@ -116,7 +116,7 @@ class TestBucket:
             client.put_bucket_cors(Bucket=seaweedfs.bucket, CORSConfiguration={"CORSRules": [theirs]})
             for origins in ([PAGE], [PAGE, OTHER], []):
                 api.settings["storage"]["cors"] = {"allowed_origins": origins}
-                api.start()
+                api.start_probed()
                 configured = condition(until_ready(api), "BucketConfigured")
                 assert (configured.status, configured.reason) == ("True", "Configured")
                 assert ("web pages" in configured.message) is bool(origins)
@@ -129,7 +129,7 @@ class TestBucket:
         api.settings["storage"]["management"] = "Observe"
         with running(seaweedfs.endpoint) as proxy:
             api.settings["storage"]["s3"]["endpoint"] = proxy.url
-            api.start()
+            api.start_probed()
             until_ready(api)
             asked_of = {call.kind for call in proxy.requests}
         assert not [each for each in asked_of if each.endswith(("Cors", "Lifecycle"))]
@@ -145,7 +145,7 @@ class TestBucket:
             body = f"<Error><Code>{code}</Code></Error>".encode()
             proxy.rule(kind("PutCors"), Answer(status=status, body=body))
             api.settings["storage"]["s3"]["endpoint"] = proxy.url
-            api.start()
+            api.start_probed()
             report = until_ready(api)
             configured = condition(report, "BucketConfigured")
             assert (configured.status, configured.reason, configured.user_error) == ("False", reason, False)
@@ -154,13 +154,13 @@ class TestBucket:
             # Who wants no pages is not told of what they would miss.
             proxy.rule(kind("GetCors"), Answer(status=status, body=body))
             del api.settings["storage"]["cors"]
-            api.start()
+            api.start_probed()
             assert condition(until_ready(api), "BucketConfigured").status == "True"
 
     def test_minio_has_no_such_rules(self, api: ApiProcess, minio: S3Server) -> None:
         api.settings["storage"]["s3"] |= {"provider": "MinIO", "endpoint": minio.endpoint, "bucket": minio.bucket}
         give_credentials(api, minio.identity.access_key, minio.identity.secret_key)
-        api.start()
+        api.start_probed()
         report = until_ready(api)
         configured = condition(report, "BucketConfigured")
         assert report.state == "Ready"

@@ -66,7 +66,7 @@ class Stack:
 async def stack(
     tmp_path: Path, seaweedfs: SeaweedFS, prefix: str, store_proxy: StoreProxy, http: aiohttp.ClientSession
 ) -> AsyncIterator[Stack]:
-    api = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix, endpoint=store_proxy.url).start()
+    api = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix, endpoint=store_proxy.url).start_probed()
     async with store_of(api) as store:
         yield Stack(api=api, proxy=store_proxy, calls=Calls(http, api.url, api.token), store=store)
     api.kill()

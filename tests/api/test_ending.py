@@ -34,7 +34,7 @@ async def test_a_lame_duck_is_unready_and_still_answers(
 ) -> None:
     api = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix)
     api.settings["listen"]["lame_duck"] = "3s"
-    await asyncio.to_thread(api.start)
+    await asyncio.to_thread(api.start_probed)
     calls = Calls(http, api.url, api.token)
     assert api.process is not None
     begun = time.monotonic()

@@ -267,7 +267,7 @@ async def test_a_serving_process_cleans_up_and_drains(
 ) -> None:
     api = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix)
     api.settings["janitor"] = {"period": "1s", "calls_per_second": 100}
-    await asyncio.to_thread(api.start)
+    await asyncio.to_thread(api.start_probed)
     calls = Calls(http, api.url, api.token)
     async with store_of(api) as store:
         await calls.initiate("left", b"left", recheck=MULTIPART)
@@ -294,7 +294,7 @@ async def test_a_drain_does_not_wait_for_it(
 ) -> None:
     """It is in the middle of a call that takes the store for ever."""
     api = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix, endpoint=store_proxy.url)
-    await asyncio.to_thread(api.start)
+    await asyncio.to_thread(api.start_probed)
     await asyncio.to_thread(api.kill)
     # The probe, which lists uploads too, is not repeated.
     api.settings["janitor"] = {"period": "1s", "calls_per_second": 100}

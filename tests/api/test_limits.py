@@ -42,7 +42,7 @@ def narrow(tmp_path: Path, seaweedfs: SeaweedFS, prefix: str) -> Iterator[ApiPro
         "concurrent_bytes": "4Mi",
         "body_timeout": "1s",
     }
-    yield process.start()
+    yield process.start_probed()
     process.kill()
 
 

@@ -51,7 +51,7 @@ def a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def a_running_api(
     tmp_path_factory: pytest.TempPathFactory, cluster: Cluster, seaweedfs: SeaweedFS
 ) -> Iterator[ApiProcess]:
-    api = api_in(cluster, tmp_path_factory.mktemp("api"), seaweedfs, prefix=f"sa-{time.time_ns()}/").start()
+    api = api_in(cluster, tmp_path_factory.mktemp("api"), seaweedfs, prefix=f"sa-{time.time_ns()}/").start_probed()
     yield api
     api.kill()
 
@@ -200,7 +200,7 @@ async def test_keys_and_rules_change_while_it_runs(
     with cluster_at(tmp_path / "cluster") as cluster:
         first_hash = cluster.write_rules(MINE)
         api = api_in(cluster, tmp_path / "api", seaweedfs, prefix)
-        api.start()
+        api.start_probed()
         try:
             old = cluster.token()
             calls = Calls(http, api.url, old)

@@ -97,7 +97,7 @@ def the_servers(
     with StoreProxy(seaweedfs.endpoint) as store:
         api = ApiProcess(
             tmp_path_factory.mktemp("api"), seaweedfs, prefix=f"t-{secrets.token_hex(6)}/", endpoint=store.url
-        ).start()
+        ).start_probed()
         try:
             with StoreProxy(api.url, classify=api_kind) as calls:
                 yield api, store, calls

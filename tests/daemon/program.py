@@ -205,7 +205,7 @@ def stack(home: Path, store: SeaweedFS | S3Server, prefix: str) -> Iterator[Stac
     with running(store.endpoint) as to_store:
         api = ApiProcess(home / "api", store, prefix=prefix, endpoint=to_store.url)
         with running(api.url, classify=api_kind) as to_api:
-            api.start()
+            api.start_probed()
             folder = home / "in"
             folder.mkdir()
             (home / "token").write_text(api.token)

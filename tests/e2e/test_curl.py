@@ -36,7 +36,7 @@ def _tools() -> None:
 @pytest.fixture
 def api(tmp_path: Path, seaweedfs: SeaweedFS, prefix: str, store_proxy: StoreProxy) -> Iterator[ApiProcess]:
     """Its store is behind the proxy, for the API's calls and for what it signs."""
-    process = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix, endpoint=store_proxy.url).start()
+    process = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix, endpoint=store_proxy.url).start_probed()
     (process.folder / "token").write_text(process.token + "\n")
     store_proxy.reset()
     yield process

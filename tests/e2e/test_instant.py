@@ -40,7 +40,7 @@ def the_servers_of_a_bucket(
         prefix = f"t-{secrets.token_hex(6)}/"
         api = ApiProcess(tmp_path_factory.mktemp("api"), seaweedfs, prefix=prefix, endpoint=store.url)
         api.settings |= {"upload": {"part_size": "5Mi"}, "instant_upload": {"scope": "Bucket"}}
-        api.start()
+        api.start_probed()
         try:
             with StoreProxy(api.url, classify=api_kind) as calls:
                 yield api, store, calls

@@ -69,7 +69,7 @@ async def test_traces_are_exported_and_hold_no_secret(
 ) -> None:
     api = ApiProcess(tmp_path / "api", seaweedfs, prefix=prefix)
     api.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_COMPRESSION": "none"}
-    api.start()
+    api.start_probed()
     try:
         async with Client(api.url, token=api.token) as client:
             await client.upload(secrets.token_bytes(1000), "confidential/report.txt")

@@ -112,6 +112,10 @@ class SeaweedFS:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # It leaves its sockets behind, named after ports that are others in every run.
+        for port in self._ports:
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
         config = self.data / "s3.json"

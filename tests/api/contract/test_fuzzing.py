@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fuzzing")]
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory, seaweedfs: SeaweedFS) -> Iterator[ApiProcess]:
-    api = ApiProcess(tmp_path_factory.mktemp("fuzzed"), seaweedfs, prefix="fuzzed/").start()
+    api = ApiProcess(tmp_path_factory.mktemp("fuzzed"), seaweedfs, prefix="fuzzed/").start_probed()
     yield api
     api.kill()
 
