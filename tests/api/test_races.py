@@ -69,6 +69,7 @@ async def test_two_contents_to_one_name_end_as_one_of_them_whole(
     assert state.uploads == ()
 
 
+@pytest.mark.slow
 async def test_if_absent_holds_in_a_race_of_eight_commits(calls: Calls) -> None:
     for _ in range(5):
         name = f"{secrets.token_hex(4)}/x"

@@ -197,13 +197,10 @@ async def test_an_outage_of_a_minute(home: Stack) -> None:
     await left_nothing(home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code"),
-    [
-        (400, "ExpiredToken"),
-        pytest.param(403, "ExpiredToken", marks=pytest.mark.slow),
-        pytest.param(403, "InvalidAccessKeyId", marks=pytest.mark.slow),
-    ],
+    [(400, "ExpiredToken"), (403, "ExpiredToken"), (403, "InvalidAccessKeyId")],
 )
 def test_credentials_that_end_before_the_url(home: Stack, status: int, code: str) -> None:
     """Whatever is signed with them is refused, for longer than five tries take, until the server has others."""

@@ -125,6 +125,7 @@ def test_1_gib_killed_in_the_middle(stack: Stack) -> None:
     resumed_run_sends_only_the_rest(stack, stack.file(1024 * MIB))
 
 
+@pytest.mark.slow
 def test_a_restart_does_not_hash_again(stack: Stack) -> None:
     path = aged(stack.file(400 * MIB))
     name = stack.prefix + "big"

@@ -233,6 +233,7 @@ async def test_an_upload_that_ended_is_begun_again(stack: Stack, code: str) -> N
     assert stack.calls.counts["initiate_multipart_upload"] == 2
 
 
+@pytest.mark.slow
 async def test_an_upload_that_ends_for_ever_is_an_error(stack: Stack) -> None:
     stack.calls.rule(kind("complete_multipart_upload"), refusal("upload_gone"))
     path = stack.file(PART + 1)

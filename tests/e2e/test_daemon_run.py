@@ -112,6 +112,7 @@ def test_kill_9_while_it_runs(home: Stack) -> None:
     home.assert_identical()
 
 
+@pytest.mark.slow
 def test_a_missing_folder_is_told_and_taken_up_when_it_comes(home: Stack) -> None:
     home.folder.rmdir()
     daemon = home.daemon("run")
@@ -134,6 +135,7 @@ def test_a_missing_folder_is_told_and_taken_up_when_it_comes(home: Stack) -> Non
     assert daemon.stop() == 0
 
 
+@pytest.mark.slow
 def test_an_empty_directory_in_the_place_of_a_full_one_is_no_news(home: Stack) -> None:
     fill(home.folder, 3)
     daemon = live(home)

@@ -111,10 +111,8 @@ def test_every_optional_field_on_and_off_leaves_nothing_behind(home: Home) -> No
     home.until_children(before, within=60)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["service", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("configmap", "deployment"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["service", "configmap", "deployment"])
 def test_what_belongs_to_others_is_left_alone(home: Home, kind: str) -> None:
     name = "media-putgate-rules" if kind == "configmap" else "media-putgate-api"
     foreign = {

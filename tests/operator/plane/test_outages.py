@@ -14,6 +14,7 @@ ASLEEP = 30.0
 """Seconds: twice as long as a lease lasts, so that the sleeper's is long over."""
 
 
+@pytest.mark.slow
 def test_the_api_server_restarts(home: Home, control_plane: ControlPlane) -> None:
     home.operator()
     home.bucket()
