@@ -163,6 +163,13 @@ async def test_no_jitter_at_all_still_retries() -> None:
     assert faults.calls == ["head"] * 2
 
 
+async def test_the_first_call_counts_in_the_time_that_there_is() -> None:
+    faults = Faults(transient(), transient())
+    with pytest.raises(Transient):
+        await retrying(wrap(MemoryStore(), faults), Patience(total=0.0), jitter=lambda: 0.0).head("x")
+    assert faults.calls == ["head"]
+
+
 # --- limit ---
 
 

@@ -34,6 +34,7 @@ from putgate_storage.s3.headers import (
     cache_control,
     condition_headers,
     condition_parameters,
+    parse_time,
     put_headers,
     unquoted,
 )
@@ -97,6 +98,7 @@ async def open_store(settings: S3, *, clock: Clock = utc_now) -> S3Store:
     check_bundle(settings.ca_bundle)
     credentials = credential_source(settings.credentials)
     await credentials.current()
+    credentials.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
     resources = AsyncExitStack()
     client = await resources.enter_async_context(
         credentials.session.create_client(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, TypedDict
+
+from botocore.utils import parse_timestamp
 
 from putgate_storage.store import Condition, IfAbsent, IfMatch, ObjectHeaders, PutToSign
 
@@ -64,6 +68,14 @@ def put_headers(put: PutToSign, *, quoted: bool = True) -> dict[str, str]:
         headers["content-md5"] = base64.b64encode(put.md5).decode("ascii")
     headers |= {f"x-amz-meta-{name}": value for name, value in put.headers.metadata.items()}
     return headers | condition_headers(put.condition, quoted=quoted)
+
+
+def parse_time(value: str) -> datetime:
+    """A time as S3 writes it in listings, and, many times slower, as anybody else does. Raises `ValueError`."""
+    if value.endswith("Z"):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    return parse_timestamp(value)
 
 
 def unquoted(etag: str) -> str:

@@ -122,7 +122,8 @@ class Objects:
 
 
 def _told(answer: Any) -> Answer:
-    return {"ResponseMetadata": {"HTTPStatusCode": answer.status_code, "HTTPHeaders": dict(answer.headers)}}
+    headers = {name.lower(): value for name, value in answer.raw.headers.items()}
+    return {"ResponseMetadata": {"HTTPStatusCode": answer.status_code, "HTTPHeaders": headers}}
 
 
 def _error(answer: Any, body: bytes, operation: str) -> ClientError:

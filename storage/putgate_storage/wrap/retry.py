@@ -6,6 +6,7 @@ What may not be repeated fails at its first error: its caller must look at what 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,9 @@ from putgate_storage.store import Store
 from putgate_storage.wrap.wrapped import Operation, wrap
 
 T = TypeVar("T")
+
+_NO_TIME = 1e-6
+"""Seconds: to stamina, 0 is for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +48,23 @@ class _Retry:
     async def __call__(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         if not operation.repeatable:
             return await call()
-        caller = stamina.AsyncRetryingCaller(attempts=self._patience.attempts, timeout=self._patience.total)
-        return await caller(_Backoff(self._patience, self._jitter), call)
+        begun = time.monotonic()
+        try:
+            return await call()
+        except Transient as error:
+            first: Transient | None = error
+
+        async def again() -> T:
+            # The machinery of retries costs as much as half a HEAD: it begins with the first failure.
+            nonlocal first
+            if first is not None:
+                failed, first = first, None
+                raise failed
+            return await call()
+
+        left = max(self._patience.total - (time.monotonic() - begun), _NO_TIME)
+        caller = stamina.AsyncRetryingCaller(attempts=self._patience.attempts, timeout=left)
+        return await caller(_Backoff(self._patience, self._jitter), again)
 
 
 class _Backoff:
