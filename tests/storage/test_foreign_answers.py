@@ -158,6 +158,19 @@ async def test_an_error_in_a_200_is_that_error(
         await CALLS[call](store)
 
 
+@pytest.mark.parametrize("call", ["get_small", "put_small", "delete"])
+async def test_a_page_of_somebody_else_is_no_success(canned: Canned, store: S3Store, call: str) -> None:
+    canned.answers = [http("200 OK", b"<!DOCTYPE html><title>Log in to this network</title>")]
+    with pytest.raises(Transient):
+        await CALLS[call](store)
+
+
+async def test_a_put_without_an_etag_may_not_have_happened(canned: Canned, store: S3Store) -> None:
+    canned.answers = [http("200 OK")]
+    with pytest.raises(Transient, match="without an ETag"):
+        await store.put_small("k", b"x")
+
+
 @pytest.mark.parametrize(("length", "read"), [(100, True), (101, False), (10_000_000, False)])
 async def test_no_more_is_read_than_was_asked_for(canned: Canned, store: S3Store, length: int, read: bool) -> None:
     canned.answers = [http("200 OK", b"x" * length, *DESCRIBED)] * 2

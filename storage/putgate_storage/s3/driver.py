@@ -39,7 +39,7 @@ from putgate_storage.s3.headers import (
     unquoted,
 )
 from putgate_storage.s3.http import OneRequestSession, never_redirect
-from putgate_storage.s3.objects import Objects, parse_head, parse_small
+from putgate_storage.s3.objects import Objects, parse_etag, parse_head, parse_small
 from putgate_storage.s3.presign import Presigner
 from putgate_storage.s3.providers import profile, style
 from putgate_storage.s3.sigv4 import Signer
@@ -366,7 +366,7 @@ class S3Store:
             if isinstance(condition, IfMatch):
                 raise ConditionFailed(str(absent), code=absent.code) from absent
             raise
-        return unquoted(answer["ResponseMetadata"]["HTTPHeaders"].get("etag", ""))
+        return parse_etag(key, answer)
 
     async def delete(self, key: str) -> None:
         try:

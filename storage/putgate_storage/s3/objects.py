@@ -62,7 +62,7 @@ class Objects:
         answer, _ = await self._send("HEAD", key)
         if answer.status_code != 200:
             code = await self._code(key, answer.status_code)
-            raise ClientError(cast("Any", {**_told(answer), "Error": {"Code": code}}), "HeadObject")
+            raise ClientError(cast("Any", _told(answer) | {"Error": {"Code": code}}), "HeadObject")
         return _told(answer)
 
     async def get(self, key: str, most: int) -> Answer:
@@ -72,18 +72,17 @@ class Objects:
             raise _error(answer, body, "GetObject")
         if len(body) > most:
             raise Refused(f"GetObject {key!r}: larger than {most} bytes", code="TooLarge")
-        return {**_told(answer), "Body": body}
+        return _told(answer) | {"Body": body}
 
     async def put(self, key: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         answer, said = await self._send("PUT", key, body, headers)
-        # A 200 may hold an error that came up after its status was sent.
-        if answer.status_code != 200 or b"<Error" in said:
+        if answer.status_code != 200 or said.strip():
             raise _error(answer, said, "PutObject")
         return _told(answer)
 
     async def delete(self, key: str, headers: Mapping[str, str]) -> Answer:
         answer, said = await self._send("DELETE", key, headers=headers)
-        if answer.status_code not in (200, 204) or b"<Error" in said:
+        if answer.status_code not in (200, 204) or said.strip():
             raise _error(answer, said, "DeleteObject")
         return _told(answer)
 
@@ -121,16 +120,21 @@ class Objects:
         return str(status)
 
 
-def _told(answer: Any) -> Answer:
+def _told(answer: Any) -> dict[str, Any]:
     headers = {name.lower(): value for name, value in answer.raw.headers.items()}
     return {"ResponseMetadata": {"HTTPStatusCode": answer.status_code, "HTTPHeaders": headers}}
 
 
 def _error(answer: Any, body: bytes, operation: str) -> ClientError:
-    """As botocore reads it. An error in a success is one of the server."""
-    status = 500 if answer.status_code < 300 else answer.status_code
+    """As botocore reads it. A success that holds anything is none: an error that came up after the status was sent,
+    or the page of something between us and the store.
+    """
+    told = _told(answer)
+    if answer.status_code < 300:
+        told["ResponseMetadata"]["HTTPStatusCode"] = 500
+    status = told["ResponseMetadata"]["HTTPStatusCode"]
     parsed = _PARSER.parse({"status_code": status, "headers": HTTPHeaders(), "body": body}, cast("Any", None))
-    return ClientError(cast("Any", {**_told(answer), "Error": parsed.get("Error", {})}), operation)
+    return ClientError(cast("Any", told | {"Error": parsed.get("Error", {})}), operation)
 
 
 def parse_head(key: str, answer: Answer, date: datetime) -> Head:
@@ -147,6 +151,13 @@ def parse_head(key: str, answer: Answer, date: datetime) -> Head:
         )
     except (KeyError, ValueError):
         raise Transient(f"HeadObject {key!r}: success without size, ETag or date", code="HeadUnclear") from None
+
+
+def parse_etag(key: str, answer: Answer) -> str:
+    """Of what was put. Raises `Transient` for a success that does not say it."""
+    if not (etag := unquoted(_headers(answer).get("etag", ""))):
+        raise Transient(f"PutObject {key!r}: success without an ETag", code="PutUnclear")
+    return etag
 
 
 def parse_small(key: str, answer: Answer, date: datetime) -> Small:
