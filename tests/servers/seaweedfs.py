@@ -133,7 +133,9 @@ class SeaweedFS:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-master.volumeSizeLimitMB=256",
-            "-volume.max=60",
+            # Each bucket begins with seven volumes, and large files add more. With none left a new bucket can be made,
+            # and every write into it fails. An empty volume costs nothing.
+            "-volume.max=1000",
             # Without this it ends only 27 s after SIGTERM.
             "-volume.preStopSeconds=0",
             # Alone: without this it looks for other masters, for up to 20 s at a second start.
