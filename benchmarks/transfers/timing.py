@@ -1,4 +1,4 @@
-"""How long a command took, and what it cost: its own CPU seconds and memory, and the CPU seconds of servers."""
+"""How long a command took, and what it cost: its own CPU seconds, and those of servers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Seconds by the clock, CPU seconds of the command and of each server by name, and the command's most memory.
-    `traffic`: what the store was asked, in the round that counts it and is not timed.
+    """Seconds by the clock, and CPU seconds of the command and of each server by name. `traffic`: what the store was
+    asked, in the round that counts it and is not timed.
     """
 
     seconds: float
     cpu: float
     servers: Mapping[str, float]
-    max_rss_mib: float
     traffic: Traffic | None = None
 
 
@@ -49,7 +48,6 @@ def run(command: Sequence[str], environment: Mapping[str, str], servers: Mapping
         seconds=seconds,
         cpu=used.ru_utime + used.ru_stime,
         servers={name: cpu_seconds(pid) - before[name] for name, pid in servers.items()},
-        max_rss_mib=used.ru_maxrss / 1024,
     )
 
 
