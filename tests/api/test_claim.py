@@ -160,6 +160,7 @@ async def test_a_record_that_nobody_can_read_is_nobodys_to_replace(wrong: dict[s
 # --- processes ---
 
 
+@pytest.mark.slow
 def test_two_processes_one_claim(tmp_path: Path, seaweedfs: SeaweedFS, prefix: str) -> None:
     apis = [in_cluster(ApiProcess(tmp_path / name, seaweedfs, prefix=prefix), name) for name in ("one", "two")]
     try:

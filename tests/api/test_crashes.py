@@ -156,6 +156,7 @@ async def test_the_api_is_killed_at_each_point(stack: Stack, when: When) -> None
     await check(stack, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [LoseAnswer(), CutBefore()], ids=["lost", "cut"])
 async def test_each_answer_of_the_store_is_lost_once(stack: Stack, fault: LoseAnswer | CutBefore) -> None:
     kinds = await points(stack)

@@ -24,6 +24,8 @@ from tests.servers.proxy import When
 from tests.servers.proxy_calls import Call, Predicate, nth
 from tests.servers.proxy_faults import CutBefore, LoseAnswer
 
+pytestmark = pytest.mark.slow
+
 
 def of_copy(name: str) -> Predicate:
     """The API's own calls to the store for this name, and for what is known of its content."""
@@ -56,7 +58,6 @@ async def all_copied(stack: Stack, names: list[str], until_done: Callable[[str],
     assert stack.proxy.put_body_bytes == 0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_the_api_is_killed_at_each_point_of_a_copy(stack: Stack, when: When) -> None:  # noqa: F811

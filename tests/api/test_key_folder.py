@@ -126,6 +126,7 @@ async def loaded(http: aiohttp.ClientSession, api: ApiProcess) -> list[str]:
         return list((await answer.json())["upload_keys"])
 
 
+@pytest.mark.slow
 async def test_a_rotation_from_begin_to_end(http: aiohttp.ClientSession, foldered: ApiProcess, tmp_path: Path) -> None:
     """Accept everywhere, sign, retire: what was opened before can be finished at each step."""
     first, second = key(), key()

@@ -149,6 +149,7 @@ def test_objects_alone_are_enough(api: ApiProcess) -> None:
     assert until_ready(api).state == "Ready"
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_missing_is_waited_for_or_created(api: ApiProcess, keyed: KeyedSeaweedFS) -> None:
     name = f"putgate-{secrets.token_hex(6)}"
     api.settings["storage"]["s3"]["bucket"] = name
@@ -186,6 +187,7 @@ def test_observing_writes_no_settings_of_the_bucket(api: ApiProcess, keyed: Keye
     assert condition(report, "BucketConfigured").status == "True"
 
 
+@pytest.mark.slow
 def test_a_store_that_is_down_and_one_whose_name_is_wrong(api: ApiProcess, keyed: KeyedSeaweedFS) -> None:
     api.settings["storage"]["s3"]["endpoint"] = f"http://127.0.0.1:{free_port()}"
     api.start(wait=False)
@@ -224,6 +226,7 @@ def test_a_store_that_never_answers_is_no_reason_for_a_silent_report(api: ApiPro
             assert readyz(api)[0] == 503
 
 
+@pytest.mark.slow
 def test_a_certificate_that_is_not_trusted_until_its_authority_is(
     api: ApiProcess, keyed: KeyedSeaweedFS, tmp_path: Path
 ) -> None:
@@ -249,6 +252,7 @@ def keeps_wrong_parts(call: Call) -> bool:
     return call.presigned and call.kind == "UploadPart"
 
 
+@pytest.mark.slow
 def test_a_store_that_takes_wrong_bytes_is_refused(api: ApiProcess, keyed: KeyedSeaweedFS) -> None:
     with running(keyed.endpoint) as proxy:
         proxy.rule(keeps_wrong_parts, Answer(status=200))
@@ -274,6 +278,7 @@ def test_outside_a_cluster_such_a_store_ends_the_program(tmp_path: Path, keyed: 
     assert "enforces neither SHA-256 nor MD5" in api.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_probe_without_an_answer_is_asked_again(api: ApiProcess, keyed: KeyedSeaweedFS) -> None:
     with running(keyed.endpoint) as proxy:
         proxy.rule(lambda call: call.presigned, Answer(status=503))

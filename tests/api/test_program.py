@@ -61,6 +61,7 @@ def fetch(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+@pytest.mark.slow
 def test_probe_reports_what_seaweedfs_enforces_and_leaves_nothing(config: ApiProcess) -> None:
     done = run("probe", "--config", written(config), "--json")
     assert done.returncode == 0, done.stderr
@@ -116,6 +117,7 @@ def test_no_auth_listens_on_loopback_only(config: ApiProcess, host: str) -> None
     assert (done.returncode, "loopback" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_another_part_size_than_the_buckets_refuses_to_serve(config: ApiProcess) -> None:
     config.start()
     assert config.stop() == 0
@@ -125,6 +127,7 @@ def test_another_part_size_than_the_buckets_refuses_to_serve(config: ApiProcess)
     assert "part_size is 8388608 in the bucket and 16777216 in the settings" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_bucket_is_waited_for_or_created(config: ApiProcess) -> None:
     config.settings["storage"]["s3"]["bucket"] = "putgate-created"
     config.start(wait=False)

@@ -173,6 +173,7 @@ def test_an_open_upload_keeps_the_bucket(job: Job, client: Any) -> None:
     assert job.outcome() == (0, "Removed")
 
 
+@pytest.mark.slow
 def test_a_bucket_that_was_there_is_kept(job: Job, client: Any) -> None:
     client.create_bucket(Bucket=job.name)
     code, result = job.run()

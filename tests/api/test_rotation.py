@@ -19,6 +19,8 @@ from tests.servers.api import ApiProcess
 from tests.servers.proxy import StoreProxy, running
 from tests.servers.proxy_calls import Call
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 

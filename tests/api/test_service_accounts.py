@@ -194,6 +194,7 @@ async def test_a_key_that_nobody_publishes(http: aiohttp.ClientSession, running:
     assert "key that this cluster does not publish" in (await part_limit(http, running, token))[1]["detail"]
 
 
+@pytest.mark.slow
 async def test_keys_and_rules_change_while_it_runs(
     http: aiohttp.ClientSession, tmp_path: Path, seaweedfs: SeaweedFS, prefix: str
 ) -> None:

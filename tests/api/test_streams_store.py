@@ -19,6 +19,8 @@ from tests.api.state import state_of
 from tests.servers.api import ApiProcess
 from tests.servers.seaweedfs import SeaweedFS
 
+pytestmark = pytest.mark.slow
+
 PART = 8 * 1024 * 1024
 
 

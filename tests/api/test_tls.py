@@ -94,6 +94,7 @@ async def test_without_its_files_the_port_stays_closed_and_opens_when_they_come(
         await http.get(f"http://127.0.0.1:{tls_api.port}/files")
 
 
+@pytest.mark.slow
 async def test_new_connections_get_the_new_certificate_and_old_ones_go_on(tls_api: ApiProcess, tmp_path: Path) -> None:
     authority, other, folder = Authority(), Authority("other"), tmp_path / "tls"
     trust = trusting(authority, other)

@@ -120,6 +120,7 @@ async def test_one_call_in_twenty_fails(home: Stack, who: str, fault: Fault) -> 
     await left_nothing(home)
 
 
+@pytest.mark.slow
 def test_a_store_that_asks_for_time_is_given_it(home: Stack) -> None:
     (home.folder / "large").write_bytes(os.urandom(17 * MIB))
     asked: list[float] = []

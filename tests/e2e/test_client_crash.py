@@ -104,6 +104,7 @@ def identical(stack: Stack, path: Path, name: str) -> None:
     assert head["ChecksumSHA256"] == f"{checksum.base64}-{len(parts)}"
 
 
+@pytest.mark.slow
 def test_400_mib_killed_in_the_middle(stack: Stack) -> None:
     resumed_run_sends_only_the_rest(stack, stack.file(400 * MIB + 5))
 

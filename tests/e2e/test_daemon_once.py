@@ -262,6 +262,7 @@ def test_it_waits_for_the_api_and_finishes(home: Stack) -> None:
     home.assert_identical()
 
 
+@pytest.mark.slow
 def test_the_api_killed_in_the_middle(home: Stack) -> None:
     fill(home.folder, 300, folders=3)
     (home.folder / "large").write_bytes(secrets.token_bytes(20 * MIB))

@@ -102,6 +102,7 @@ def test_after_a_restart_unchanged_files_cost_nothing(home: Stack) -> None:
     assert daemon.stop() == 0
 
 
+@pytest.mark.slow
 def test_kill_9_while_it_runs(home: Stack) -> None:
     daemon = live(home)
     fill(home.folder, 300)

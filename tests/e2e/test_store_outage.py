@@ -64,6 +64,7 @@ async def test_the_api_says_so_and_goes_on_when_it_is_back(
     assert await calls.download("x") == b"content"
 
 
+@pytest.mark.slow
 async def test_a_client_waits_and_finishes(
     tmp_path: Path, own_store: SeaweedFS, own_api: ApiProcess, proxy: StoreProxy, http: aiohttp.ClientSession
 ) -> None:

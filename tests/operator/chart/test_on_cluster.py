@@ -14,6 +14,8 @@ import yaml
 from tests.operator.chart.rendering import CHART, RELEASE, rendered, template, with_values
 from tests.servers.kube.control_plane import ControlPlane
 
+pytestmark = pytest.mark.slow
+
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
 

@@ -18,6 +18,7 @@ def test_the_list_of_examples_is_whole() -> None:
     assert len(EXAMPLES) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_is_applied(home: Home, path: Path) -> None:
     objects = list(yaml.safe_load_all(path.read_text()))

@@ -7,6 +7,8 @@ import pytest
 from tests.operator.plane.operators import Home
 from tests.servers.kube.waiting import until
 
+pytestmark = pytest.mark.slow
+
 CHILDREN = {
     "ConfigMap/media-putgate",
     "ConfigMap/media-putgate-rules",
@@ -111,7 +113,6 @@ def test_every_optional_field_on_and_off_leaves_nothing_behind(home: Home) -> No
     home.until_children(before, within=60)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["service", "configmap", "deployment"])
 def test_what_belongs_to_others_is_left_alone(home: Home, kind: str) -> None:
     name = "media-putgate-rules" if kind == "configmap" else "media-putgate-api"
