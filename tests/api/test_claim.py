@@ -203,6 +203,7 @@ def test_two_processes_one_claim(tmp_path: Path, seaweedfs: SeaweedFS, prefix: s
             api.kill()
 
 
+@pytest.mark.slow
 def test_outside_a_cluster_a_claimed_bucket_ends_the_program(tmp_path: Path, seaweedfs: SeaweedFS, prefix: str) -> None:
     api = in_cluster(ApiProcess(tmp_path / "one", seaweedfs, prefix=prefix), "one").start()
     assert api.stop() == 0

@@ -183,6 +183,7 @@ async def test_what_must_not_pass(
     assert (await part_limit(http, running, cluster.token()))[0] == 200
 
 
+@pytest.mark.slow
 async def test_a_key_that_nobody_publishes(http: aiohttp.ClientSession, running: ApiProcess, cluster: Cluster) -> None:
     asked = len(cluster.asked)
     token = cluster.signed(claims(), rsa_key("foreign"))

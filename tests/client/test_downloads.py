@@ -249,6 +249,7 @@ async def test_a_file_that_is_removed_meanwhile_is_not_found_and_nothing_is_repl
     assert left_over(stack.folder) == []
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_replaced_again_and_again_is_an_error_and_nothing_is_replaced(stack: Stack) -> None:
     name, _ = await stored(stack, 3 * RUN)
     others = [stack.file(2 * RUN, f"other-{at}") for at in range(TRIES)]

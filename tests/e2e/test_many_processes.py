@@ -51,9 +51,8 @@ def upload_together(api: ApiProcess, path: Path, names: list[str]) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize(
-    "size", [pytest.param(4096, id="one put"), pytest.param(20_000_000, id="three parts", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [pytest.param(4096, id="one put"), pytest.param(20_000_000, id="three parts")])
 async def test_one_content_to_one_name_and_to_ten(
     api: ApiProcess, tmp_path: Path, http: aiohttp.ClientSession, size: int
 ) -> None:
