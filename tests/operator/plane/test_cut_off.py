@@ -137,7 +137,8 @@ def test_what_a_black_hole_kept_changes_nothing_later(home: Home, relay: Relay) 
     home.looked(second, 3)
     # The client has given up: where its connection ends while the write is looked at, the answer is 504 and tells
     # nothing. The object does, whose version every write that takes effect changes.
-    assert [each for each in intrusions(requests(home, mark)) if each.status != 504] == []
+    unsure = ("patch configmaps media-putgate-rules", 504)
+    assert [each for each in intrusions(requests(home, mark)) if (each.what, each.status) != unsure] == []
     assert rules_version(home) == version
     # Any other write that came through would have been undone by now: nobody had to.
     assert [event for event in home.writes_of_all(quiet) if event.status < 300] == []
