@@ -99,9 +99,9 @@ def turn(kind: str, tool: Tool, source: Path, folder: Path, *, counts: bool) -> 
 
 
 def turns(number: int) -> list[Tool]:
-    """Another one begins each round."""
-    first = number % len(TOOLS)
-    return [*TOOLS[first:], *TOOLS[:first]]
+    """Another one begins each round, and every other round goes backwards: none always comes after the same one."""
+    way = 1 if number % 2 == 0 else -1
+    return [TOOLS[(number + way * step) % len(TOOLS)] for step in range(len(TOOLS))]
 
 
 def summary(timed: Found, counted: Found) -> dict[str, Any]:
