@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -54,6 +55,69 @@ def job(number: int) -> Job:
     return Job(name=Name(b"%d" % number), source=BytesSource(b"%d" % number))
 
 
+def means_of(api: object, pool: ThreadPoolExecutor) -> Means:
+    return Means(
+        wire=cast("Wire", api),
+        sender=cast("Sender", None),
+        pool=pool,
+        hashers=pool,
+        options=Options(),
+        slots=asyncio.Semaphore(16),
+        memory=Budget(24 * MIB),
+        complete=cast("Any", None),
+    )
+
+
+def test_a_failure_does_not_keep_what_was_at_work() -> None:
+    class Bytes:
+        """Of a file, as a frame holds them."""
+
+    kept: list[weakref.ref[Bytes]] = []
+
+    def fail() -> None:
+        held = Bytes()
+        kept.append(weakref.ref(held))
+        try:
+            raise OSError("first")
+        except OSError:
+            raise Unreachable("then") from None
+
+    try:
+        fail()
+    except Unreachable as error:
+        failed = Failed(job=job(1), error=error)
+    assert str(failed.error) == "then"
+    assert kept[0]() is None
+
+
+async def test_a_run_that_is_left_gives_its_memory_back() -> None:
+    class Silent(Declared):
+        """An API that takes a batch and does not answer."""
+
+        async def batch_initiate(self, requests: Sequence[bytes]) -> list[None]:
+            await super().batch_initiate(requests)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    api = Silent()
+    with ThreadPoolExecutor(1) as pool:
+        means = means_of(api, pool)
+
+        async def jobs() -> AsyncIterator[Job]:
+            for number in range(3 * MAX_ITEMS):
+                yield Job(name=Name(b"%d" % number), source=BytesSource(bytes(10_000)))
+
+        async def upload() -> None:
+            async for _ in Engine(means).upload_many(jobs()):
+                raise AssertionError("nothing can have been uploaded")
+
+        running = asyncio.create_task(upload())
+        await api.came.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        assert await asyncio.wait_for(means.memory.take(24 * MIB), 1) == 24 * MIB
+
+
 async def test_a_small_group_waits_while_a_whole_one_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     api, sent = Declared(), asyncio.Event()
 
@@ -69,16 +133,7 @@ async def test_a_small_group_waits_while_a_whole_one_is_being_sent(monkeypatch: 
 
     monkeypatch.setattr(many, "Delivery", Held)
     with ThreadPoolExecutor(1) as pool:
-        means = Means(
-            wire=cast("Wire", api),
-            sender=cast("Sender", None),
-            pool=pool,
-            hashers=pool,
-            options=Options(),
-            slots=asyncio.Semaphore(16),
-            memory=Budget(24 * MIB),
-            complete=cast("Any", None),
-        )
+        means = means_of(api, pool)
 
         async def jobs() -> AsyncIterator[Job]:
             for number in range(MAX_ITEMS):

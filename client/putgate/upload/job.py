@@ -46,7 +46,11 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The file is not stored. `error`: a Problem, a ClientError or an OSError."""
+    """The file is not stored. `error`: a Problem, a ClientError or an OSError, without its traceback."""
 
     job: Job
     error: Exception
+
+    def __post_init__(self) -> None:
+        # Whoever keeps the error would keep its frames, and with them the file's bytes.
+        self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from putgate.upload.batching import Bounds, batches
 from putgate.upload.confirm import Confirmations
 from putgate.upload.job import Failed, Job, Uploaded
-from putgate.upload.means import Means
+from putgate.upload.means import Means, Share
 from putgate.upload.one import Delivery, upload_one
 from putgate.upload.prepare import FileError, Large, Prepared, read_group, whole_limit
 from putgate.upload.stream import upload_stream
@@ -90,6 +90,7 @@ class _Pipeline:
     def __init__(self, means: Means) -> None:
         self._confirmations = Confirmations(means.wire)
         self._means = dataclasses.replace(means, complete=self._confirmations.complete)
+        self._memory = Share(means.memory)
         self._outcomes: asyncio.Queue[_Outcome | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(UNDER_WAY)
         self._ready: deque[Job] = deque()
@@ -120,6 +121,8 @@ class _Pipeline:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
+            # A run that is cut off leaves files behind that nobody has begun with.
+            self._memory.close()
             self._outcomes.put_nowait(None)
 
     async def outcome(self) -> _Outcome | None:
@@ -149,15 +152,10 @@ class _Pipeline:
                 self._fail(jobs, error)
                 continue
             room = max(GROUP_BYTES, whole_limit(limit))
-            held = await self._means.memory.take(room)
-            try:
-                outcomes, rest = await loop.run_in_executor(self._means.pool, read_group, jobs, limit, room)
-                prepared = [outcome for outcome in outcomes if isinstance(outcome, Prepared)]
-                used = sum(item.plan.size for item in prepared)
-            except BaseException:
-                self._means.memory.give(held)
-                raise
-            self._means.memory.give(held - used)
+            held = await self._memory.take(room)
+            outcomes, rest = await loop.run_in_executor(self._means.pool, read_group, jobs, limit, room)
+            prepared = [outcome for outcome in outcomes if isinstance(outcome, Prepared)]
+            self._memory.give(held - sum(item.plan.size for item in prepared))
             self._put_back(rest)
             declared = self._sort(outcomes)
             if declared:
@@ -175,7 +173,7 @@ class _Pipeline:
                     try:
                         request = outcome.request().model_dump_json(exclude_none=True).encode()
                     except FileError as error:
-                        self._means.memory.give(outcome.plan.size)
+                        self._memory.give(outcome.plan.size)
                         self._finish(Failed(job=outcome.job, error=error))
                     else:
                         declared.append(_Declared(outcome, request))
@@ -189,7 +187,7 @@ class _Pipeline:
                     answers = await self._means.wire.batch_initiate([item.json for item in batch])
                 except FileError as error:
                     for item in batch:
-                        self._means.memory.give(item.size)
+                        self._memory.give(item.size)
                     self._fail([item.prepared.job for item in batch], error)
                     continue
                 self._sending += len(batch)
@@ -206,7 +204,7 @@ class _Pipeline:
         except FileError as error:
             outcome = Failed(job=job, error=error)
         finally:
-            self._means.memory.give(item.size)
+            self._memory.give(item.size)
             self._sending -= 1
             self._stirred.set()
         if isinstance(outcome, Failed) and is_stale_rule(outcome.error):

@@ -59,6 +59,26 @@ class Budget:
                 turn.set_result(None)
 
 
+class Share:
+    """What one run has taken of a budget. `close` gives back what is left of it, wherever the run was cut off."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    async def take(self, wanted: int) -> int:
+        taken = await self._budget.take(wanted)
+        self._held += taken
+        return taken
+
+    def give(self, count: int) -> None:
+        self._held -= count
+        self._budget.give(count)
+
+    def close(self) -> None:
+        self.give(self._held)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """`pool`: threads that read, `hashers`: threads that hash. `slots`: PUTs at once. `complete`: one call of complete,
