@@ -40,22 +40,32 @@ class Loop:
         self._closed = False
 
     def run(self, work: Coroutine[object, object, Result]) -> Result:
-        """Wait for `work`; an exception meanwhile, such as Ctrl-C, cancels it."""
+        """Wait for `work`; an exception meanwhile, such as Ctrl-C, cancels it and waits for its end."""
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("a callback of a call cannot make another: it would wait for itself")
+        ended = threading.Event()
+
+        async def whole() -> Result:
+            try:
+                return await work
+            finally:
+                ended.set()
+
         # What is begun after the loop was told to stop would never end.
         with self._beginning:
             if self._closed:
                 work.close()
                 raise RuntimeError("the client was closed")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            future = asyncio.run_coroutine_threadsafe(whole(), self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
             raise RuntimeError("the client was closed during this call") from None
         except BaseException:
             future.cancel()
+            # It may have something to give up, for which it needs the client that its caller is about to close.
+            ended.wait()
             raise
 
     def close(self) -> None:

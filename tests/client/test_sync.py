@@ -145,6 +145,40 @@ def test_no_thread_stays(stack: Stack) -> None:
         assert not thread.is_alive()
 
 
+def test_ctrl_c_in_a_stream_gives_its_upload_up(stack: Stack) -> None:
+    held, came = threading.Event(), threading.Event()
+
+    def hold(call: object) -> None:
+        came.set()
+        held.wait(60)
+
+    stack.store.on(kind("UploadPart"), hold)
+    script = (
+        "import io, os, putgate, sys\n"
+        "try:\n"
+        "    with putgate.sync.Client(sys.argv[1], token=sys.argv[2]) as client:\n"
+        "        client.upload_stream(io.BytesIO(os.urandom(20_000_000)), sys.argv[3])\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, stack.calls.url, stack.api.token, stack.prefix + "x"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert came.wait(60)
+        process.send_signal(2)
+        out, said = process.communicate(timeout=60)
+        assert (out, said, process.returncode) == ("interrupted\n", "", 0)
+        assert stack.calls.counts["abort_multipart_upload"] == 1
+    finally:
+        held.set()
+        process.kill()
+        process.wait()
+
+
 def test_ctrl_c_ends_a_call_at_once(stack: Stack) -> None:
     """A script that waits for an answer which does not come."""
     held = threading.Event()
