@@ -36,6 +36,9 @@ from putgate_protocol.problems import NameProblem
 CONNECT = 10.0
 """Seconds to open a connection; past that the address is most likely wrong or filtered."""
 
+CALLS = 32
+"""Connections to the API at once. More only wait there instead of here, and take descriptors."""
+
 READERS = 4
 """Threads that read what is sent and write what is downloaded; hashing has its own and never holds these up."""
 
@@ -243,7 +246,7 @@ class _Opened:
         self._api_session = aiohttp.ClientSession(
             timeout=timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=0, ssl=trusted),
+            connector=aiohttp.TCPConnector(limit=CALLS, ssl=trusted),
         )
         self.store_session = aiohttp.ClientSession(
             timeout=timeout,

@@ -96,7 +96,7 @@ class Wire:
         return self._limit
 
     def forget_limit(self) -> None:
-        """The API said that what we know of its part size, or of what its store needs, is old."""
+        """What we know of them may be old."""
         self._limit = None
 
     async def initiate(self, request: InitiateRequest) -> Initiated:
@@ -254,6 +254,9 @@ class Wire:
 
 def checked_url(url: str) -> str:
     """The base URL of an API. Raises `ValueError`, which says what is wrong with it."""
+    if any(char in url for char in "?#@"):
+        # It would be in every message, and what stands there may be a password.
+        raise ValueError("the URL of the API has no user, password, query or fragment; a token is given by itself")
     try:
         parsed = URL(url)
         port = parsed.port

@@ -83,6 +83,16 @@ async def test_a_part_that_is_refused_for_ever_is_an_error(stack: Stack) -> None
     assert stack.calls.counts["auth_sign"] == one_part.REFUSALS
 
 
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_refusal_at_the_end_of_patience_is_the_stores(stack: Stack, status: int) -> None:
+    path = stack.file(2 * PART)
+    stack.store.rule(part_put, Answer(status=status))
+    async with stack.client(give_up_after=timedelta(0)) as client:
+        with pytest.raises(putgate.StoreRefused, match=f"the store answered HTTP {status}") as caught:
+            await client.upload(path, stack.prefix + "x")
+    assert caught.value.status == status
+
+
 @pytest.mark.parametrize("fault", [Answer(status=503), Cut(after_bytes=3_000_000), CutBefore(), LoseAnswer()])
 async def test_what_passes_is_tried_again_under_the_same_signature(stack: Stack, fault: Answer) -> None:
     path = stack.file(3 * PART)
@@ -314,6 +324,28 @@ async def test_an_old_part_rule_is_learnt_anew(stack: Stack) -> None:
     async with stack.client() as client:
         await client.upload(path, stack.prefix + "x")
     assert stack.calls.counts["part_limit"] == 2
+
+
+async def test_a_limit_that_was_raised_is_learnt_before_a_file_is_refused(stack: Stack) -> None:
+    path = stack.file(PART + 1)
+    async with stack.client() as client:
+        known = await client._use().wire.part_limit()
+        client._use().wire._limit = known.model_copy(update={"max_object_size": PART})
+        assert (await client.upload(path, stack.prefix + "x")).how == "complete"
+    assert stack.calls.counts["part_limit"] == 2
+
+
+async def test_a_file_over_the_limit_is_refused_before_it_is_hashed(stack: Stack) -> None:
+    path = stack.file(PART + 1)
+    async with stack.client() as client:
+        low = (await client._use().wire.part_limit()).model_copy(update={"max_object_size": PART})
+        body = low.model_dump_json().encode()
+        stack.calls.rule(kind("part_limit"), Answer(status=200, body=body, content_type="application/json"))
+        client._use().wire._limit = low
+        with pytest.raises(putgate.Problem, match=f"the bucket takes at most {PART}") as caught:
+            await client.upload(path, stack.prefix + "x")
+    assert caught.value.code == "too_large"
+    assert stack.calls.counts["initiate_multipart_upload"] == 0
 
 
 async def test_an_old_part_rule_in_a_batch_is_learnt_anew(stack: Stack) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from putgate.errors import ClientError, StoreRefused, Unreachable
+from putgate.errors import StoreRefused, Unreachable
 from putgate.retry import lost, persist
 from putgate.store_answer import StoreAnswer
 from putgate.upload.means import Means
@@ -51,7 +51,7 @@ class OnePart:
         try:
             await persist(once, self._means.options.give_up_after, _again)
         except SignAgain as error:
-            raise ClientError(f"{self._name}: {error}") from None
+            raise StoreRefused(f"{self._name}: {error}", status=error.status) from None
 
     async def _put(self, signed: SignedPart) -> None:
         try:
@@ -82,7 +82,7 @@ class OnePart:
         else:
             # Other bytes than were declared arrived: spoilt on the way, or the source is not what it was.
             await asyncio.get_running_loop().run_in_executor(self._means.pool, self._reading.check)
-        raise SignAgain(why)
+        raise SignAgain(why, status=answer.status)
 
     def _on_bytes(self, count: int) -> None:
         self._means.on_bytes(self._name, count)

@@ -131,6 +131,10 @@ def read_group(
 async def hash_large(means: Means, job: Job, reading: Reading, limit: PartLimitAnswer) -> Prepared:
     """Hash an open source part by part, on from what is known of it. Raises `SourceChanged`, `OSError`, `Problem`."""
     if reading.size > limit.max_object_size:
+        # It is refused here, so nobody else would ever say that it is allowed by now.
+        means.wire.forget_limit()
+        limit = await means.wire.part_limit()
+    if reading.size > limit.max_object_size:
         raise problem(
             "too_large", f"{job.name} has {reading.size} bytes; the bucket takes at most {limit.max_object_size}"
         )

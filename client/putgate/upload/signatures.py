@@ -12,7 +12,11 @@ MARGIN = 5.0
 
 
 class SignAgain(Exception):
-    """The part is to be tried again, perhaps under a new signature."""
+    """The part is to be tried again, perhaps under a new signature. `status`: what the store answered, or would."""
+
+    def __init__(self, message: str, *, status: int = 403) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Signatures:
