@@ -169,7 +169,8 @@ class Client:
     async def download(
         self, name: NameLike, target: PathLike | BinaryIO, *, on_bytes: Callable[[int], None] | None = None
     ) -> File:
-        """Download into the file `target`, which appears, or is replaced, only whole and verified.
+        """Download into the file `target`, which appears, or is replaced, only whole and verified. A folder, device,
+        pipe or socket in its place is refused (`OSError`) before anything is fetched.
 
         A try that failed, or was killed, is gone on with by the next; what it has fetched lies hidden beside the
         target meanwhile. A binary stream as `target` gets the bytes in order; what is wrong with them is then known,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import re
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +115,82 @@ def test_a_link_is_replaced_and_what_it_led_to_stays(tmp_path: Path) -> None:
     assert replaced(target) == 0o640
     assert not target.is_symlink()
     assert led_to.read_text() == "before"
+
+
+IN_THE_WAY = {
+    "a folder": errno.EISDIR,
+    "a pipe": errno.EEXIST,
+    "a socket": errno.EEXIST,
+    "a link to a device": errno.EEXIST,
+    "a link to a pipe": errno.EEXIST,
+    "a link to an open file": errno.EEXIST,
+}
+
+
+@contextlib.contextmanager
+def in_the_way(target: Path, what: str) -> Iterator[None]:
+    """Put it there; it must be there in the end."""
+    with contextlib.ExitStack() as until_then:
+        match what:
+            case "a folder":
+                target.mkdir()
+            case "a pipe":
+                os.mkfifo(target)
+            case "a socket":
+                until_then.enter_context(socket.socket(socket.AF_UNIX)).bind(str(target))
+            case "a link to a device":
+                target.symlink_to("/dev/null")
+            case "a link to a pipe":
+                read, write = os.pipe()
+                until_then.callback(os.close, read)
+                until_then.callback(os.close, write)
+                target.symlink_to(f"/dev/fd/{write}")
+            case _:
+                # As /dev/stdout is one when a shell has redirected it.
+                file = until_then.enter_context((target.parent.parent / "open").open("w"))
+                target.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        before = target.lstat()
+        yield
+        assert os.path.samestat(before, target.lstat())
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, what: str) -> None:
+    target = tmp_path / "folder" / "a"
+    target.parent.mkdir()
+    with in_the_way(target, what):
+        with pytest.raises(OSError, match=re.escape(str(target))) as refused:
+            begin(target)
+        assert (refused.value.errno, refused.value.filename) == (IN_THE_WAY[what], str(target))
+        assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_what_came_in_the_way_meanwhile_is_not_replaced_either(tmp_path: Path, what: str) -> None:
+    target = tmp_path / "folder" / "a"
+    target.parent.mkdir()
+    first = begin(target)
+    fill(first)
+    with in_the_way(target, what):
+        with pytest.raises(OSError, match=re.escape(str(target))) as refused:
+            first.finish()
+        assert (refused.value.errno, refused.value.filename) == (IN_THE_WAY[what], str(target))
+        first.close()
+    target.rmdir() if target.is_dir() else target.unlink()
+    second = begin(target)
+    assert missing(second) == []
+    second.finish()
+    second.close()
+    assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("leads_to", ["nothing", "itself", "a folder"])
+def test_any_other_link_is_replaced(tmp_path: Path, leads_to: str) -> None:
+    target = tmp_path / "folder" / "a"
+    target.parent.mkdir()
+    target.symlink_to({"nothing": tmp_path / "absent", "itself": target, "a folder": tmp_path}[leads_to])
+    assert replaced(target) == 0o640
+    assert not target.is_symlink()
 
 
 def test_the_next_try_goes_on_with_the_parts_that_are_there(tmp_path: Path) -> None:
@@ -225,6 +305,62 @@ def test_two_downloads_into_one_file_do_not_meet(tmp_path: Path) -> None:
         each.close()
         assert (tmp_path / "a").read_bytes() == DATA
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_download_that_is_done_leaves_the_next_one_its_place(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    first = begin(target)
+    fill(first)
+    first.finish()
+    assert list(tmp_path.iterdir()) == [target]
+    second = begin(target, described(DATA[::-1]))
+    fill(second, 1, 2, data=DATA[::-1])
+    first.close()
+    third = begin(target, described(DATA[::-1]))
+    fill(third, 1, data=DATA[::-1])
+    fill(second, data=DATA[::-1])
+    second.finish()
+    second.close()
+    assert target.read_bytes() == DATA[::-1]
+    fill(third, data=DATA[::-1])
+    third.finish()
+    third.close()
+    assert target.read_bytes() == DATA[::-1]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_download_that_is_done_leaves_the_next_one_what_a_try_after_it_needs(tmp_path: Path) -> None:
+    first = begin(tmp_path / "a")
+    fill(first)
+    first.finish()
+    second = begin(tmp_path / "a")
+    fill(second, 1, 2, 3)
+    first.close()
+    second.close()
+    third = begin(tmp_path / "a")
+    assert missing(third) == [(30, 95)]
+    third.give_up()
+    third.close()
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize("other", [None, b"of somebody else"])
+def test_what_lies_where_its_own_was_is_never_taken_for_it(tmp_path: Path, other: bytes | None) -> None:
+    target = tmp_path / "a"
+    target.write_text("before")
+    unfinished = begin(target)
+    fill(unfinished)
+    [part] = tmp_path.glob("*.part")
+    part.unlink()
+    if other is not None:
+        part.write_bytes(other)
+    with pytest.raises(OSError, match="removed or replaced") as failed:
+        unfinished.finish()
+    assert (failed.value.errno, failed.value.filename) == (errno.ESTALE, str(part))
+    unfinished.give_up()
+    unfinished.close()
+    assert target.read_text() == "before"
+    assert (part.read_bytes() if part.exists() else None) == other
 
 
 @pytest.mark.parametrize("left", ["a link", "a hard link", "a folder"])

@@ -221,6 +221,20 @@ async def test_a_store_that_refuses_every_url_is_an_error(stack: Stack) -> None:
     assert left_over(stack.folder) == []
 
 
+async def test_a_store_that_refuses_every_url_is_the_same_error_where_patience_ends_first(stack: Stack) -> None:
+    name, _ = await stored(stack, 2 * PART)
+    stack.store.rule(ranged, Answer(status=403, body=b"<Error><Code>AccessDenied</Code></Error>"))
+    async with stack.client(give_up_after=timedelta(0)) as client:
+        for target in (stack.folder / "out", io.BytesIO()):
+            with pytest.raises(putgate.StoreRefused, match="HTTP 403 AccessDenied") as refused:
+                await client.download(name, target)
+            assert refused.value.status == 403
+    done = stack.run("download", name, "out", "--retry-for", "0s")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"putgate: {name}: the store answered HTTP 403 AccessDenied\n"
+    assert left_over(stack.folder) == []
+
+
 @pytest.mark.parametrize("how", ["other size", "same size"])
 async def test_a_file_that_is_replaced_meanwhile_comes_whole_as_it_then_is(stack: Stack, how: str) -> None:
     name, path = await stored(stack, 3 * RUN)
@@ -279,6 +293,28 @@ async def test_wrong_bytes_of_the_right_length_are_no_file(stack: Stack) -> None
             await client.download(name, target)
     assert target.read_bytes() == BEFORE
     assert left_over(stack.folder) == []
+
+
+async def test_what_is_no_file_is_refused_before_any_byte_is_fetched(stack: Stack) -> None:
+    name, _ = await stored(stack, 2 * PART)
+    folder = stack.folder / "folder"
+    pipe = folder / "pipe"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    async with stack.client() as client:
+        with pytest.raises(IsADirectoryError, match=re.escape(str(folder))):
+            await client.download(name, folder)
+        with pytest.raises(FileExistsError, match=re.escape(str(pipe))):
+            await client.download(name, pipe)
+    done = stack.run("download", name, pipe)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"putgate: {pipe}: not a regular file, so it is not replaced\n"
+    (folder / "x").mkdir()
+    done = stack.run("download", name, folder)
+    assert (done.returncode, done.stderr) == (1, f"putgate: {folder / 'x'}: is a directory\n")
+    assert gets(stack) == []
+    assert pipe.is_fifo()
+    assert left_over(stack.folder) == left_over(folder) == []
 
 
 async def test_a_file_of_another_tool_comes_whole_and_has_no_hash(stack: Stack) -> None:

@@ -7,6 +7,7 @@ plain file of this user, under no other name, and no other download is at work o
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,6 +16,32 @@ import stat
 from pathlib import Path
 
 from putgate_protocol.names import Name
+
+
+def check(target: Path) -> None:
+    """Raises `OSError` where something else than a file or a link is in the target's place: a rename would put a file
+    there, for everybody who uses that device, pipe or socket.
+    """
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
+    if not stat.S_ISREG(mode) and not (stat.S_ISLNK(mode) and _may_go(target)):
+        raise FileExistsError(errno.EEXIST, "not a regular file, so it is not replaced", os.fspath(target))
+
+
+def _may_go(link: Path) -> bool:
+    """Not where it is a device by another name, as /dev/stdout is one, even while it leads to a file."""
+    if link.readlink().is_relative_to("/proc"):
+        return False
+    try:
+        mode = link.stat().st_mode
+    except OSError:
+        # It leads nowhere.
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def permissions(target: Path) -> int | None:
@@ -73,13 +100,20 @@ def _shared(path: Path, mode: int) -> int | None:
 def _is_ours(descriptor: int, path: Path) -> bool:
     """Whether the file is at its path (another download may have finished it just now), and nobody else's."""
     status = os.fstat(descriptor)
-    named = path.lstat()
     return (
         stat.S_ISREG(status.st_mode)
-        and (status.st_dev, status.st_ino) == (named.st_dev, named.st_ino)
+        and is_at(descriptor, path)
         and status.st_nlink == 1
         and status.st_uid == os.geteuid()
     )
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether the path leads to this file, and not to nothing or to another's."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def open_private(path: Path, flags: int, mode: int) -> int:

@@ -80,8 +80,12 @@ class Ranges:
 
         Raises `FileReplaced`, `Unreachable`, `StoreRefused`, `NotFound` and other problems, `OSError` of the sink.
         """
-        while sink.position < end:
-            await persist(lambda: self._some(sink, end), self._means.options.give_up_after, _again)
+        try:
+            while sink.position < end:
+                await persist(lambda: self._some(sink, end), self._means.options.give_up_after, _again)
+        except _ExpiredError as error:
+            # Patience ended before the refusals were counted to the last.
+            raise StoreRefused(str(error), status=403) from None
 
     async def _some(self, sink: Sink, end: int) -> None:
         start = sink.position

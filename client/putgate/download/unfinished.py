@@ -3,11 +3,15 @@
 A killed download goes on from what it left: `.putgate-<id>.part`, and beside it `.putgate-<id>.parts` with the hash of
 each part that was written, a line each. What the second says is believed only of bytes that still have that hash, and
 only for the very version that it was written for; the whole is judged by the file hash at the end. Everything blocks.
+
+Both belong to the download whose locked file is at the first path. As soon as it is not there any more, another one
+may have come: so the state is removed before the file goes away, and neither is touched after that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -17,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from putgate.download.digests import PartDigests
-from putgate.download.place import allow, open_private, opened, permissions
+from putgate.download.place import allow, check, is_at, open_private, opened, permissions
 from putgate.errors import NotVerified
 from putgate.upload.source import PIECE
 from putgate.wire import Stat
@@ -36,7 +40,10 @@ _LINE = re.compile(rb"(\d{1,5}) ([0-9a-f]{64})")
 
 
 class Unfinished:
-    """One download into `target`. Close it, whatever happens; what may serve the next try stays then."""
+    """One download into `target`. Close it, whatever happens; what may serve the next try stays then.
+
+    Raises `OSError`, also where the target is a folder, a device, a pipe or a socket.
+    """
 
     def __init__(self, target: Path, name: Name, stat: Stat) -> None:
         self._target = target
@@ -47,6 +54,7 @@ class Unfinished:
         self._lock = threading.Lock()
         self._closed = False
         self._keep = self.plan.count > 1
+        check(target)
         self._mode = permissions(target)
         self._path, self._file = opened(target, name, self._mode)
         self._state_path = self._path.with_suffix(".parts")
@@ -116,8 +124,15 @@ class Unfinished:
             os.ftruncate(descriptor, self.plan.size)
             os.fsync(descriptor)
             allow(descriptor, self._mode)
+            # It may have been a plain file, or nothing, when the download began.
+            check(self._target)
+            if not is_at(descriptor, self._path):
+                what = "it was removed or replaced while it was written"
+                raise OSError(errno.ESTALE, what, os.fspath(self._path))
+            # Without its state it serves no other try, should the rename fail.
+            self._keep = False
+            self._state_path.unlink(missing_ok=True)
             self._path.replace(self._target)
-        self._keep = False
 
     def give_up(self) -> None:
         """What is there will not serve another try."""
@@ -129,8 +144,8 @@ class Unfinished:
             if self._closed:
                 return
             self._closed = True
-            if not self._keep or not self._hashes:
-                for path in (self._path, self._state_path):
+            if (not self._keep or not self._hashes) and is_at(self._file, self._path):
+                for path in (self._state_path, self._path):
                     path.unlink(missing_ok=True)
             if self._state is not None:
                 os.close(self._state)
