@@ -222,7 +222,8 @@ async def _listening(
     add_contract_routes(app, listen.public_url)
     add_cors(app, settings.cors.allowed_origins)
     drain = listen.drain.total_seconds()
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain, handle_signals=False)
+    # What is compressed is refused, and what is refused is read to its end: not what it would become.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain, handle_signals=False, auto_decompress=False)
     admin = web.AppRunner(admin_app(serving, metrics, reporter.report), access_log=None, shutdown_timeout=1)
     try:
         admin_url = await listen_on(admin, listen.admin_host, listen.admin_port)

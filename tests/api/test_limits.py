@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from putgate_api.metrics import Metrics
 from putgate_api.rates import MAX_CALLERS, Rates
+from putgate_api.records.sessions import key_mark
 from putgate_api.routes.shedding import SMALL, Load
-from putgate_api.uploads.open_uploads import FRESH, OpenUploads
+from putgate_api.uploads.open_uploads import FRESH, KEPT, MAX_PAGES, OpenUploads
 from putgate_protocol.problems import Problem
 from putgate_protocol.settings.api import Limits
-from putgate_storage.memory import MemoryStore
+from putgate_storage.memory import MemoryStore, StoredObject
+from putgate_storage.store import ObjectHeaders, Page
 from tests.api.calls import Calls, declaration
+from tests.api.waiting import until
 from tests.servers.api import ApiProcess
 from tests.servers.seaweedfs import SeaweedFS
 
@@ -61,7 +66,7 @@ async def test_an_owner_has_so_many_uploads_open_and_goes_on_with_those(
     other = Calls(http, narrow.url, narrow.add_token(subject="other"))
     assert (await other.initiate("g/0", datas[0]))[0] == 200
     assert (await calls.post("abort_multipart_upload", {"upload_id": opened[1][1]["upload_id"]}))[0] == 200
-    assert (await calls.initiate("f/3", datas[3]))[0] == 200
+    await until(lambda: calls.initiate("f/3", datas[3]), lambda answer: answer[0] == 200, within=4 * FRESH)
 
 
 async def test_who_calls_too_often_is_told_how_long_to_wait(http: aiohttp.ClientSession, narrow: ApiProcess) -> None:
@@ -76,22 +81,26 @@ async def test_who_calls_too_often_is_told_how_long_to_wait(http: aiohttp.Client
     assert (await other.list())[0] == 200
 
 
-async def announce(api: ApiProcess, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The head of a call with the largest body, which does not follow."""
+LARGEST = f"Content-Length: {4 * MIB}"
+
+
+async def announce(api: ApiProcess, token: str, *body: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The head of a call with the largest body, or with one that has these headers, which does not follow."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-    head = f"POST /object/batch HTTP/1.1\r\nHost: x\r\nContent-Length: {4 * MIB}\r\nAuthorization: Bearer {token}"
-    writer.write(f"{head}\r\n\r\n".encode())
+    head = ("POST /object/batch HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", *(body or (LARGEST,)))
+    writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
     await writer.drain()
     return reader, writer
 
 
+@pytest.mark.parametrize("body", [LARGEST, "Transfer-Encoding: chunked"])
 async def test_there_is_room_for_so_many_bytes_and_a_body_that_never_comes_gives_its_room_back(
-    http: aiohttp.ClientSession, narrow: ApiProcess
+    http: aiohttp.ClientSession, narrow: ApiProcess, body: str
 ) -> None:
     calls = Calls(http, narrow.url, narrow.add_token(subject="caller"))
     large = {"items": [{"initiate": declaration("x", b"x")}], "unknown": "x" * SMALL}
     async with asyncio.timeout(30):
-        reader, writer = await announce(narrow, narrow.token)
+        reader, writer = await announce(narrow, narrow.token, body)
         while (answer := await calls.post("batch", large))[0] != 503:
             pass
     assert answer[1]["code"] == "not_ready"
@@ -119,6 +128,17 @@ async def test_nobody_holds_room_without_a_token(http: aiohttp.ClientSession, na
     assert (await calls.post("batch", large))[0] == 200
     for writer in writers:
         writer.close()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZip", "deflate", "br", "zstd", "identity, gzip", "unheard-of"])
+async def test_a_compressed_body_is_refused_before_it_comes(shared_api: ApiProcess, encoding: str) -> None:
+    headers = "Content-Length: 4096", f"Content-Encoding: {encoding}"
+    reader, writer = await announce(shared_api, shared_api.token, *headers)
+    async with asyncio.timeout(30):
+        head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"X-Putgate-Code: request_invalid" in head
+    writer.close()
 
 
 async def test_a_body_beyond_the_most_is_refused(http: aiohttp.ClientSession, shared_api: ApiProcess) -> None:
@@ -196,7 +216,40 @@ def test_one_caller_has_half_of_the_room() -> None:
         again.take("a", 4 * MIB)
 
 
-async def test_open_uploads_are_counted_anew_after_a_while_and_once_used_up() -> None:
+EMPTY = StoredObject(body=b"", etag="e", sha256="", modified=datetime(2026, 1, 1, tzinfo=UTC), headers=ObjectHeaders())
+
+
+class Listed(MemoryStore):
+    """How often it was listed. A listing waits while `may` is not set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists = 0
+        self.listing = asyncio.Event()
+        self.may = asyncio.Event()
+        self.may.set()
+
+    def keep(self, *names: str) -> None:
+        """Among the records of the owner `o`."""
+        self.objects |= {f"s/o/{name}": EMPTY for name in names}
+
+    async def list(self, prefix: str, **how: Any) -> Page:
+        self.lists += 1
+        self.listing.set()
+        await self.may.wait()
+        return await super().list(prefix, **how)
+
+
+async def admitted(counts: OpenUploads, store: MemoryStore, calls: int) -> tuple[int, list[float | None]]:
+    """How many of so many calls at once may begin an upload, and the waits that the others are asked for."""
+    outcomes = await asyncio.gather(*(counts.admit(store, "s/o/", "o") for _ in range(calls)), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    assert {problem.code for problem in refused} <= {"too_many_uploads"}
+    assert outcomes.count(None) + len(refused) == calls
+    return outcomes.count(None), [problem.retry_after for problem in refused]
+
+
+async def test_open_uploads_are_counted_anew_after_a_while_also_once_used_up() -> None:
     store, clock = MemoryStore(), Clock()
     counts = OpenUploads(2, clock)
     for name in ("s/o/1.parts", "s/o/1.json", "s/o/2.json", "s/o/2.copies"):
@@ -208,6 +261,8 @@ async def test_open_uploads_are_counted_anew_after_a_while_and_once_used_up() ->
     assert raised.value.code == "too_many_uploads"
     await store.delete("s/o/1.parts")
     await store.delete("s/o/2.parts")
+    assert raised.value.retry_after is not None
+    clock.now += raised.value.retry_after
     await counts.admit(store, "s/o/", "o")
     # What others begin meanwhile is seen once the count is old.
     await store.put_small("s/o/3.parts", b"")
@@ -216,6 +271,94 @@ async def test_open_uploads_are_counted_anew_after_a_while_and_once_used_up() ->
     clock.now += FRESH
     with pytest.raises(Problem):
         await counts.admit(store, "s/o/", "o")
+
+
+async def test_however_many_are_refused_they_cost_one_count() -> None:
+    store, clock = Listed(), Clock()
+    counts = OpenUploads(3, clock)
+    await store.put_small("s/o/1.parts", b"")
+    assert await admitted(counts, store, 1000) == (2, [FRESH] * 998)
+    clock.now += FRESH - 2
+    assert await admitted(counts, store, 1000) == (0, [2.0] * 1000)
+    assert store.lists == 1
+    await store.put_small("s/o/2.parts", b"")
+    clock.now += 2
+    assert await admitted(counts, store, 1000) == (1, [FRESH] * 999)
+    assert store.lists == 2
+
+
+async def test_while_uploads_are_counted_anew_the_last_count_answers() -> None:
+    store, clock = Listed(), Clock()
+    counts = OpenUploads(5, clock)
+    await store.put_small("s/o/1.parts", b"")
+    assert (await admitted(counts, store, 1))[0] == 1
+    clock.now += FRESH
+    store.listing.clear()
+    store.may.clear()
+    async with asyncio.TaskGroup() as group:
+        counting = group.create_task(admitted(counts, store, 1))
+        await store.listing.wait()
+        assert await admitted(counts, store, 10) == (3, [1.0] * 7)
+        assert not counting.done()
+        store.may.set()
+    # Of the five one is stored, and three were begun while it was counted.
+    assert (counting.result()[0], await admitted(counts, store, 1)) == (1, (0, [FRESH]))
+    assert store.lists == 2
+
+
+async def test_a_count_of_long_ago_refuses_nobody() -> None:
+    store, clock = Listed(), Clock()
+    counts = OpenUploads(2, clock)
+    for name in ("1.parts", "2.parts"):
+        store.keep(name)
+    assert (await admitted(counts, store, 1))[0] == 0
+    store.objects.clear()
+    clock.now += FRESH + KEPT
+    store.listing.clear()
+    store.may.clear()
+    async with asyncio.TaskGroup() as group:
+        both = group.create_task(admitted(counts, store, 2))
+        await store.listing.wait()
+        store.may.set()
+    assert both.result() == (2, [])
+    assert store.lists == 2
+
+
+@pytest.mark.parametrize(
+    ("most", "begun", "ended", "admits"),
+    [
+        (10_000, 9_500, 5_000, True),
+        (10_000, 10_500, 5_000, False),
+        (5_000, 4_500, 40_000, True),
+        (5_000, 5_500, 40_000, False),
+    ],
+)
+async def test_a_limit_holds_for_owners_of_more_records_than_are_read(
+    most: int, begun: int, ended: int, *, admits: bool
+) -> None:
+    store = Listed()
+    for number in range(begun + ended):
+        session = f"{key_mark(str(number))}-{number}"
+        store.keep(f"{session}.json", *([f"{session}.parts"] if number < begun else []))
+    assert (await admitted(OpenUploads(most, Clock()), store, 1))[0] == admits
+    assert store.lists <= MAX_PAGES
+
+
+async def test_many_uploads_of_one_file_say_nothing_of_the_files_that_are_not_read() -> None:
+    store = Listed()
+    first = min(key_mark(str(number)) for number in range(100_000))
+    for number in range(100_000):
+        store.keep(f"{key_mark(str(number))}-{number}.json")
+    for number in range(1_500):
+        store.keep(f"{first}-of-one-{number}.json", f"{first}-of-one-{number}.parts")
+    assert (await admitted(OpenUploads(5_000, Clock()), store, 5_000))[0] in range(3_400, 3_501)
+    assert store.lists == MAX_PAGES
+
+
+async def test_what_is_no_record_counts_as_none() -> None:
+    store = Listed()
+    store.keep(*(f"~{number:06}" for number in range(1000 * MAX_PAGES + 1)))
+    assert (await admitted(OpenUploads(2, Clock()), store, 3))[0] == 2
 
 
 def test_limits_must_make_sense() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -232,6 +234,18 @@ async def test_a_body_that_is_not_what_it_says_is_refused(calls: Calls, http: An
     headers = calls.headers | {"Content-Encoding": "gzip"}
     async with http.post(f"{calls.url}/object/batch", data=b"no gzip", headers=headers) as answer:
         assert (answer.status, (await answer.json(content_type=None))["code"]) == (400, "request_invalid")
+
+
+async def test_a_body_is_taken_as_it_is_only(calls: Calls, http: Any) -> None:
+    body = json.dumps({"items": [{"initiate": declaration("x", b"x")}]}).encode()
+    for encoding, sent, status in (("gzip", gzip.compress(body), 400), ("gzip", body, 400), ("identity", body, 200)):
+        headers = calls.headers | {"Content-Encoding": encoding}
+        async with http.post(f"{calls.url}/object/batch", data=sent, headers=headers) as answer:
+            assert answer.status == status, encoding
+            if status == 400:
+                problem = await answer.json(content_type=None)
+                assert problem["code"] == "request_invalid"
+                assert "Content-Encoding" in problem["detail"]
 
 
 @pytest.mark.parametrize("content_type", ["text/charset", "text/html; charset=utf-8", 'a/b; x="y; z"'])

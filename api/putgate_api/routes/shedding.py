@@ -135,8 +135,14 @@ def shedding(limits: Limits, metrics: Metrics) -> Middleware:
 
 
 def announced(request: web.Request) -> int:
-    """Bytes that the body may have. More than the most is refused unread; an unknown length counts as the most."""
+    """Bytes that the body may have. More than the most is refused unread; an unknown length counts as the most.
+
+    Raises `request_invalid` for a body that is compressed, or encoded otherwise: its length would say nothing of what
+    it becomes.
+    """
     if not request.can_read_body:
         return 0
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise problem("request_invalid", "bodies are taken as they are only: send it without Content-Encoding")
     length = request.content_length
     return MAX_BODY_BYTES if length is None else min(length, MAX_BODY_BYTES)

@@ -29,7 +29,7 @@ _CLOSER = 1
 """From this many failed attempts on, a file is looked at by HEAD: its listing was wrong, or is out of date."""
 
 _AT_ONCE = 24
-"""Items of one batch at work at once; half of what the store is asked for at once in all."""
+"""Items of one batch looked at, or at work, at once; half of what the store is asked for at once in all."""
 
 Outcome = Message | Exception
 """An item's answer or problem; another exception is the store's or ours, and is answered like any call's."""
@@ -49,9 +49,8 @@ async def batch(bucket: Bucket, caller: Caller, items: Sequence[dict[str, Any]])
     """An outcome per item, in order. Raises `request_invalid` where the batch as a whole is too large."""
     _check_hashes(items)
     read = _without_repeats([_read(bucket, caller, item) for item in items])
-    heads = await look_many(
-        bucket.store, [item.declared.key for item in read if item.declared and item.declared.recheck < _CLOSER]
-    )
+    looked_at = [item.declared.key for item in read if item.declared and item.declared.recheck < _CLOSER]
+    heads = await look_many(bucket.store, looked_at, at_once=_AT_ONCE)
     spare = MAX_SIGNED_PARTS - len(items)
     page = _page(bucket, read, spare)
 

@@ -17,14 +17,21 @@ NAMES_PER_PAGE = 100
 """One page of LIST is spent per so many names, at most; what it did not reach is looked at by HEAD."""
 
 
-async def look_many(store: Store, keys: Sequence[str]) -> dict[str, Head | None]:
-    """What is at each key. Keys are distinct; one key costs a HEAD, many a LIST and a HEAD per key that exists.
+async def look_many(store: Store, keys: Sequence[str], *, at_once: int) -> dict[str, Head | None]:
+    """What is at each key. Keys are distinct; one key costs a HEAD, many a LIST and a HEAD per key that exists, of
+    which so many are asked for at once.
 
     A key whose HEAD failed is left out. Raises `StoreError` where the LIST failed.
     """
     absent = await _absent(store, sorted(keys)) if len(keys) > 1 else set()
     unknown = [key for key in keys if key not in absent]
-    heads = await asyncio.gather(*(store.head(key) for key in unknown), return_exceptions=True)
+    slots = asyncio.Semaphore(at_once)
+
+    async def look(key: str) -> Head | None:
+        async with slots:
+            return await store.head(key)
+
+    heads = await asyncio.gather(*(look(key) for key in unknown), return_exceptions=True)
     seen: dict[str, Head | None] = dict.fromkeys(absent)
     for key, head in zip(unknown, heads, strict=True):
         if isinstance(head, BaseException) and not isinstance(head, StoreError):
