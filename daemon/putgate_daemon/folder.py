@@ -19,7 +19,7 @@ from typing import TypeVar, assert_never
 import structlog
 
 from putgate.errors import SourceChanged
-from putgate_daemon.entries import Entry, shown
+from putgate_daemon.entries import Blocked, Entry, shown
 from putgate_daemon.errors import RootMissing
 from putgate_daemon.journal.journal import Journal
 from putgate_daemon.journal.records import Failure, Recall, ScanRecord
@@ -350,8 +350,8 @@ class FolderSync:
             return
         looked = await self._in_pool(look, self.root, self.rules, sorted(paths))
         await self._consider(looked.chunk, unhinted=False)
-        if looked.gone:
-            await self._forget(looked.gone)
+        if gone := [*looked.gone, *await self._once_files(looked.directories)]:
+            await self._forget(gone)
         for path in looked.directories:
             self._waiting.pop(path, None)
             if hinted.get(path):
@@ -361,6 +361,13 @@ class FolderSync:
             # What was looked at and is no file to wait for (blocked, unwanted) waits no longer.
             if (waiting := self._waiting.get(path)) is not None and waiting.until_ns <= now:
                 del self._waiting[path]
+
+    async def _once_files(self, directories: list[bytes]) -> list[bytes]:
+        """Those of these directories that the journal knows as files: nothing else would end their retries."""
+        if not directories:
+            return []
+        recall = await self.journal.recall(self.number, directories)
+        return [*recall.stored.keys() | recall.failures.keys()]
 
     async def _forget(self, gone: list[bytes]) -> None:
         for path in gone:
@@ -381,16 +388,28 @@ class FolderSync:
 
     async def _consider(self, chunk: Chunk, *, unhinted: bool) -> tuple[int, int]:
         """Plan a chunk and act on it. Returns how many files were queued, and how many the journal knew."""
-        for blocked in chunk.blocked:
-            self.blocked[blocked.path] = blocked.why
-            self._log.warning("blocked", path=shown(blocked.path), why=blocked.why)
-        if not chunk.entries:
+        if not len(chunk):
             return 0, 0
-        recall = await self.journal.recall(self.number, [entry.path for entry in chunk.entries])
+        paths = [entry.path for entry in chunk.entries] + [blocked.path for blocked in chunk.blocked]
+        recall = await self.journal.recall(self.number, paths)
+        for blocked in chunk.blocked:
+            await self._block(blocked, recall.failures.get(blocked.path))
         queued = 0
         for entry in chunk.entries:
             queued += await self._act(entry, recall, unhinted=unhinted)
         return queued, len(recall.stored.keys() | recall.failures.keys())
+
+    async def _block(self, blocked: Blocked, failure: Failure | None) -> None:
+        """Say that a path cannot be looked at. Where a failed file was to be tried again, this was its try."""
+        if failure is not None and failure.retry_ns <= self.clock():
+            attempts, first_ns = failure.attempts, failure.first_ns
+            missed = self.transfer.missed(
+                self.number, blocked.path, failure.change_key, blocked, attempts=attempts, first_ns=first_ns
+            )
+            self.tell(await missed)
+            return
+        self.blocked[blocked.path] = blocked.why
+        self._log.warning("blocked", path=shown(blocked.path), why=blocked.why)
 
     async def _act(self, entry: Entry, recall: Recall, *, unhinted: bool) -> bool:
         before = self._waiting.get(entry.path)
@@ -412,7 +431,7 @@ class FolderSync:
                 await self._await_quiet(action, before, failure)
             case Refuse():
                 self._waiting.pop(entry.path, None)
-                self.tell(await self.transfer.missed(self.number, entry, action.problem))
+                self.tell(await self.transfer.missed(self.number, entry.path, entry.change_key, action.problem))
             case Upload():
                 self._waiting.pop(entry.path, None)
                 await self.transfer.submit(self._task(action, failure))
@@ -440,7 +459,8 @@ class FolderSync:
             self._waiting.pop(path, None)
             attempts = failure.attempts if failure else 0
             error = SourceChanged("it is still being written")
-            self.tell(await self.transfer.missed(self.number, wait.entry, error, attempts=attempts))
+            key = wait.entry.change_key
+            self.tell(await self.transfer.missed(self.number, path, key, error, attempts=attempts))
             return
         self._wait(path, _Waiting(wait.seen, wait.until_ns, changes))
 

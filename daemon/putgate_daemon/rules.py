@@ -21,6 +21,7 @@ TEMPORARY = (
     "*.part",
     "*.partial",
     "*.filepart",
+    ".putgate-*.parts",
     "*.crdownload",
     "*.aria2",
     "*.swp",

@@ -109,7 +109,7 @@ class Listener:
         retry_in = None if missed.retry_in is None or not self._patient else round(missed.retry_in, 1)
         self._log.warning(
             "failed",
-            path=shown(missed.entry.path),
+            path=shown(missed.path),
             code=missed.code,
             detail=missed.detail,
             attempts=missed.attempts,
@@ -120,9 +120,9 @@ class Listener:
 
     def _once_failed(self, missed: Missed) -> None:
         """There is no next try later, so a file that changed under its upload gets its next one in this run."""
-        self._missed[missed.root, missed.entry.path] = missed
+        self._missed[missed.root, missed.path] = missed
         if missed.code == "source_changed":
-            self._once_again(missed.root, missed.entry.path)
+            self._once_again(missed.root, missed.path)
 
     def _once_again(self, root: int, path: bytes) -> None:
         """Look at a file again, but not for ever."""
@@ -140,7 +140,7 @@ class Listener:
             for path, why in folder.blocked.items():
                 failures.append(Failure(path=f"{root}/{shown(path)}", code="blocked", detail=why))
         for missed in self._missed.values():
-            full = f"{shown(self.folders[missed.root].root)}/{shown(missed.entry.path)}"
+            full = f"{shown(self.folders[missed.root].root)}/{shown(missed.path)}"
             failures.append(Failure(path=full, code=missed.code, detail=missed.detail))
         return failures
 

@@ -158,7 +158,7 @@ class Walk:
 def look(root: bytes, rules: Rules, paths: Iterable[bytes], *, clock: Callable[[], int] = time.time_ns) -> Looked:
     """What these paths are now; unwanted ones are left out. A path through a symlink counts as gone, as in a scan."""
     looked = Looked(chunk=Chunk(), directories=[], gone=[])
-    real: dict[bytes, bool] = {b"": True}
+    real: dict[bytes, bool] = {}
     for path in sorted(paths):
         seen = clock()
         try:
@@ -183,15 +183,22 @@ def look(root: bytes, rules: Rules, paths: Iterable[bytes], *, clock: Callable[[
 
 def _reached_plainly(root: bytes, path: bytes, real: dict[bytes, bool]) -> bool:
     """Whether every directory above `path` is one and no symlink; `real` remembers the answers."""
-    above = path.rpartition(b"/")[0]
-    if above not in real:
-        try:
-            mode = os.lstat(os.path.join(root, above)).st_mode  # noqa: PTH118
-        except OSError:
-            real[above] = False
-        else:
-            real[above] = stat.S_ISDIR(mode) and _reached_plainly(root, above, real)
-    return real[above]
+    end = path.find(b"/")
+    while end != -1:
+        above = path[:end]
+        if above not in real:
+            real[above] = _is_directory(os.path.join(root, above))  # noqa: PTH118
+        if not real[above]:
+            return False
+        end = path.find(b"/", end + 1)
+    return True
+
+
+def _is_directory(path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def lost(root: bytes, rules: Rules, paths: Iterable[bytes]) -> list[bytes]:

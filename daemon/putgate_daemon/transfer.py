@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, Protocol
 
-from putgate.errors import AnswerUnreadable, NotVerified, SourceChanged, StoreRefused, Unreachable
+from putgate.errors import AnswerUnreadable, ClientError, NotVerified, SourceChanged, StoreRefused, Unreachable
 from putgate.upload.job import Failed, Job, Uploaded
 from putgate.upload.source import FileSource
-from putgate_daemon.entries import Entry
+from putgate_daemon.entries import Blocked, Entry
 from putgate_daemon.journal.journal import Journal
 from putgate_daemon.journal.records import NEVER, Failure, Stored
 from putgate_daemon.plan import GRAIN, LAST_RETRY, Reason, backoff, racy_until
@@ -67,7 +67,7 @@ class Missed:
     """Not stored. `retry_in`: seconds until the next try; None: not before the file changes."""
 
     root: int
-    entry: Entry
+    path: bytes
     code: str
     detail: str
     attempts: int
@@ -168,7 +168,14 @@ class Transfer:
         if isinstance(result.error, OSError) and result.error.errno in (errno.ENOENT, errno.ENOTDIR):
             await self.journal.forget(task.root, [task.entry.path])
             return Vanished(task=task)
-        return await self.missed(task.root, task.entry, result.error, attempts=task.attempts, first_ns=task.first_ns)
+        return await self.missed(
+            task.root,
+            task.entry.path,
+            task.entry.change_key,
+            result.error,
+            attempts=task.attempts,
+            first_ns=task.first_ns,
+        )
 
     async def _stored(self, flight: _Flight, result: Uploaded) -> Done:
         task = flight.task
@@ -187,7 +194,14 @@ class Transfer:
         return Done(task=task, how=result.how, sent=result.sent_bytes, size=result.file.size, took=took)
 
     async def missed(
-        self, root: int, entry: Entry, error: Exception, *, attempts: int = 0, first_ns: int = 0
+        self,
+        root: int,
+        path: bytes,
+        change_key: str,
+        error: Exception | Blocked,
+        *,
+        attempts: int = 0,
+        first_ns: int = 0,
     ) -> Missed:
         """Note a failure after `attempts` earlier ones, the first at `first_ns`, with its next try."""
         code, detail = explain(error)
@@ -195,17 +209,17 @@ class Transfer:
         delay = backoff(attempts + 1, self.random, SOON if code in _SOON_CODES else LAST_RETRY)
         now = self.clock()
         failure = Failure(
-            change_key=entry.change_key,
+            change_key=change_key,
             code=code,
             detail=detail,
             attempts=attempts + 1,
             first_ns=first_ns or now,
             retry_ns=NEVER if final else now + int(delay * NANO),
         )
-        await self.journal.note_failure(root, entry.path, failure)
+        await self.journal.note_failure(root, path, failure)
         return Missed(
             root=root,
-            entry=entry,
+            path=path,
             code=code,
             detail=detail,
             attempts=attempts + 1,
@@ -213,11 +227,13 @@ class Transfer:
         )
 
 
-def explain(error: Exception) -> tuple[str, str]:
+def explain(error: Exception | Blocked) -> tuple[str, str]:
     """A stable code and a text for people. Raises what is no failure of a file but a defect of the program."""
     match error:
         case Problem():
             return error.code, error.detail
+        case Blocked():
+            return "blocked", error.why
         case OSError():
             return "blocked", error.strerror or os.strerror(error.errno or errno.EIO)
         case SourceChanged():
@@ -228,5 +244,7 @@ def explain(error: Exception) -> tuple[str, str]:
             return "unreachable", str(error)
         case AnswerUnreadable() | NotVerified():
             return "answer_unreadable", str(error)
+        case ClientError():
+            return "client_error", str(error)
         case _:
             raise error

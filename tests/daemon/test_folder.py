@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from putgate_daemon.folder import FolderSync
 from putgate_daemon.journal.journal import Journal
 from putgate_daemon.plan import Policy
 from putgate_daemon.rules import Rules
-from putgate_daemon.transfer import Engine, Outcome, Transfer
+from putgate_daemon.settle import NANO
+from putgate_daemon.transfer import Engine, Missed, Outcome, Transfer
 from putgate_daemon.watch import Hint
-from tests.daemon.made import stored
+from tests.daemon.made import failure, stored
 
 
 class Home:
@@ -35,7 +37,13 @@ class Home:
             policy=Policy(prefix=b"", settle=timedelta(hours=1)),
             rescan=timedelta(hours=1),
             journal=journal,
-            transfer=Transfer(engine=_no_engine, journal=journal, tell=self.outcomes.append, again=lambda _: None),
+            transfer=Transfer(
+                engine=_no_engine,
+                journal=journal,
+                tell=self.outcomes.append,
+                again=lambda _: None,
+                clock=self._now,
+            ),
             pool=pool,
             tell=self.outcomes.append,
             clock=self._now,
@@ -144,6 +152,38 @@ async def test_a_young_file_waits_and_an_unchanged_one_does_not(home: Home) -> N
     home.folder.hint([Hint(b"young", made=False)])
     await home.folder.attend()
     assert home.folder.waiting == 0
+
+
+async def test_a_failed_file_that_cannot_be_looked_at_is_put_off_like_any_other(home: Home) -> None:
+    path = b"x" * 300  # longer than any name that can be looked at
+    await home.journal.note_failure(home.number, path, failure("k", retry=1000, attempts=4))
+    tries = 0
+    for now in (1000, 1001, 100_000, 100_001):
+        home.clock = partial(int, now * NANO)
+        for due in await home.journal.due(home.number, home.clock(), 10):
+            tries += 1
+            home.folder.hint([Hint(due, made=False)])
+        await home.folder.attend()
+    assert tries == 2
+    assert [(missed.code, missed.attempts) for missed in home.outcomes if isinstance(missed, Missed)] == [
+        ("blocked", 5),
+        ("blocked", 6),
+    ]
+    [noted] = (await home.journal.recall(home.number, [path])).failures.values()
+    assert (noted.change_key, noted.detail, noted.first_ns) == ("k", "File name too long", 900 * NANO)
+    assert home.folder.blocked == {}
+
+
+async def test_what_becomes_a_directory_is_no_failed_file_any_more(home: Home) -> None:
+    await home.folder.scan()
+    await home.journal.note_failure(home.number, b"d", failure("k", retry=5))
+    (home.root / "d").mkdir()
+    (home.root / "d" / "young").write_text("1")
+    [due] = await home.journal.due(home.number, home.clock(), 10)
+    home.folder.hint([Hint(due, made=False)])
+    await home.folder.attend()
+    assert await home.journal.due(home.number, home.clock(), 10) == []
+    assert home.folder.waiting == 1
 
 
 async def test_a_name_that_can_never_be_stored_is_told_once(home: Home) -> None:

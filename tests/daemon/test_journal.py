@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import fcntl
 import os
 import signal
 import sqlite3
@@ -126,6 +127,20 @@ async def test_a_second_daemon_is_refused_and_told_by_whom(journal: Journal, tmp
     with pytest.raises(JournalInUse, match=f"in use by another daemon .process {os.getpid()}"):
         await Journal.open(tmp_path / "state" / "j.db")
     assert worker.holder(tmp_path / "state" / "j.db") == os.getpid()
+
+
+async def test_who_only_looks_keeps_no_daemon_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look is `putgate-daemon status`, caught while it holds its share of the lock."""
+    monkeypatch.setattr(worker, "LOOKED_AT", 60)
+    path = tmp_path / "j.db"
+    with worker.lock_path(path).open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        opening = asyncio.create_task(Journal.open(path))
+        await asyncio.sleep(0)  # its first try
+        assert not opening.done()
+    journal = await opening
+    assert worker.holder(path) == os.getpid()
+    await journal.close()
 
 
 async def test_the_lock_ends_with_its_holder(tmp_path: Path) -> None:

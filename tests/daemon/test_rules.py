@@ -24,6 +24,9 @@ from putgate_daemon.rules import OwnFiles, Rules, below
         b".goutputstream-AB12CD",
         b".DS_Store",
         b"new\nline.tmp",
+        # What a killed `putgate download` leaves.
+        b".putgate-0123456789abcdef.part",
+        b".putgate-0123456789abcdef.parts",
     ],
 )
 def test_temporary_names_are_left_out_at_any_depth(name: bytes) -> None:
@@ -32,7 +35,9 @@ def test_temporary_names_are_left_out_at_any_depth(name: bytes) -> None:
     assert not rules.wanted(b"deep/er/" + name)
 
 
-@pytest.mark.parametrize("name", [b"tmp", b"a.tmp.txt", b"part", b"swp.txt", b".hidden", b".config.backup", b"a#b#c"])
+@pytest.mark.parametrize(
+    "name", [b"tmp", b"a.tmp.txt", b"part", b"spare.parts", b"swp.txt", b".hidden", b".config.backup", b"a#b#c"]
+)
 def test_ordinary_names_are_taken(name: bytes) -> None:
     assert Rules().wanted(name)
 

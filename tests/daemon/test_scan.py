@@ -1,6 +1,7 @@
 # ruff: noqa: PTH101, PTH103, PTH106, PTH108, PTH116, PTH118, PTH120, PTH123
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,27 @@ def test_look_sorts_out_single_paths(tmp_path: Path) -> None:
     assert looked.directories == [b"d"]
     # What is reached through a symlink is not in the tree, whatever events say.
     assert looked.gone == [b"gone", b"link", b"link/e"]
+
+
+def test_a_path_of_more_directories_than_python_nests_calls(tmp_path: Path) -> None:
+    make(tmp_path, b"z")
+    depth = sys.getrecursionlimit() + 100
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    path = b"d/" * depth + b"file"
+    try:
+        assert walk(tmp_path)[0] == [path, b"z"]
+        assert [entry.path for entry in look(os.fsencode(tmp_path), Rules(), [path]).chunk.entries] == [path]
+    finally:
+        # Whoever tidies up after the tests does nest calls.
+        os.unlink(tmp_path / os.fsdecode(path))
+        os.removedirs(tmp_path / ("d/" * depth))
 
 
 def test_lost(tmp_path: Path) -> None:

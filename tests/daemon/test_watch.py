@@ -59,6 +59,33 @@ async def test_a_new_directory_is_hinted_as_made(tmp_path: Path) -> None:
         await watched.until(lambda: Hint(b"d", made=True) in watched.hints)
 
 
+async def test_what_lies_behind_a_link_out_of_the_folder_is_no_hint(tmp_path: Path) -> None:
+    root, outside = tmp_path / "in", tmp_path / "outside"
+    root.mkdir()
+    (outside / "deep").mkdir(parents=True)
+    (root / "link").symlink_to(outside)
+    async with watching(os.fsencode(root)) as watched:
+        (outside / "a").write_text("1")
+        (outside / "deep" / "b").write_text("1")
+        (root / "last").write_text("1")
+        await watched.until(lambda: b"last" in {hint.path for hint in watched.hints})
+    assert {hint.path for hint in watched.hints} == {b"last"}
+
+
+@pytest.mark.parametrize("given", ["in", "to-in"])
+async def test_what_a_link_into_the_folder_leads_to_is_hinted_by_its_own_name(tmp_path: Path, given: str) -> None:
+    """The library tells of a directory under the name that it found last, here one behind the link."""
+    root = tmp_path / "in"
+    (root / "d").mkdir(parents=True)
+    (root / "up").symlink_to("..")
+    (tmp_path / "to-in").symlink_to("in")
+    async with watching(os.fsencode(tmp_path / given)) as watched:
+        (root / "new").write_text("1")
+        (root / "d" / "new").write_text("1")
+        await watched.until(lambda: {b"new", b"d/new"} <= {hint.path for hint in watched.hints})
+    assert {hint.path for hint in watched.hints} == {b"new", b"d/new"}
+
+
 async def test_it_stops_when_cancelled(tmp_path: Path) -> None:
     async with asyncio.timeout(5), watching(os.fsencode(tmp_path)):
         pass

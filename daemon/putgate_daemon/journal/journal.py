@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from putgate_daemon.journal.records import Failure, Recall, ScanRecord, Stored
-from putgate_daemon.journal.worker import Worker
+from putgate_daemon.journal.worker import Lock, Worker
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Journal:
             rows = [(number, path, destination) for path, (number, destination) in roots.items()]
             db.executemany("INSERT INTO roots (id, path, destination) VALUES (?, ?, ?)", rows)
 
-        worker = Worker(path, seed, on_set_aside)
+        worker = Worker(path, await Lock.taken(path), seed, on_set_aside)
         try:
             await worker.opened()
         except BaseException:

@@ -26,6 +26,11 @@ T = TypeVar("T")
 BATCH = 1000
 """Statements of one transaction: a commit costs as much as many rows; longer ones keep their askers waiting."""
 
+LOOKED_AT = 1.0
+"""Seconds for which a journal may seem in use that somebody only looks at (`holder`), which takes an instant. Shorter,
+and a busy machine can make a look last as long; longer, and a second daemon says so later.
+"""
+
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -55,6 +60,18 @@ class Lock:
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
+    @classmethod
+    async def taken(cls, journal: Path) -> Lock:
+        """The lock, though somebody may be looking who holds it. Raises as the constructor does."""
+        deadline = time.monotonic() + LOOKED_AT
+        while True:
+            try:
+                return cls(journal)
+            except JournalInUse:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(0.02)
+
     def release(self) -> None:
         os.close(self._file)
 
@@ -64,7 +81,7 @@ def lock_path(journal: Path) -> Path:
 
 
 def holder(journal: Path) -> int | None:
-    """The process that uses this journal now, or None."""
+    """The process that uses this journal now, or None. Looking takes a share of the lock, and gives it back at once."""
     try:
         file = os.open(lock_path(journal), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -80,19 +97,19 @@ def holder(journal: Path) -> int | None:
 
 
 class Worker:
-    """The thread. Where a damaged journal was set aside, `seed` is called with the new one, then `on_set_aside` with
-    the path of the old one, both in that thread.
+    """The thread; it owns the lock. Where a damaged journal was set aside, `seed` is called with the new one, then
+    `on_set_aside` with the path of the old one, both in that thread.
     """
 
     def __init__(
-        self, path: Path, seed: Callable[[sqlite3.Connection], None], on_set_aside: Callable[[Path], None]
+        self, path: Path, lock: Lock, seed: Callable[[sqlite3.Connection], None], on_set_aside: Callable[[Path], None]
     ) -> None:
         self._path = path
         self._seed = seed
         self._on_set_aside = on_set_aside
         self._asks: queue.SimpleQueue[_Ask | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._lock = Lock(path)
+        self._lock = lock
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
