@@ -26,6 +26,7 @@ from putgate_storage.errors import Permanent, StoreError, Transient
 from putgate_storage.memory import MemoryStore
 from putgate_storage.store import Store, StoreUpload
 from putgate_storage.wrap.wrapped import Operation, wrap
+from tests.api.known_content import CopyingStore
 from tests.api.memory_bucket import (
     PART,
     PREFIX,
@@ -464,3 +465,79 @@ async def test_without_conditional_writes_one_process_keeps_its_calls_apart(stor
         assert (body(store, "x") == data) == completed
         assert await open_uploads(store) == []
         await store.delete(f"{PREFIX}x")
+
+
+async def settle() -> None:
+    """Let every other task go as far as it can: on the in-memory store none waits for anything but another."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+async def test_without_conditional_writes_a_signing_call_does_not_undo_a_complete(
+    store: MemoryStore, clock: Clock
+) -> None:
+    """Open again, it would answer that its upload is gone, and the client put the older content above the newer."""
+    mine, newer = os.urandom(3 * PART), os.urandom(3 * PART)
+    others = bucket(store, conditional_put=False)
+    answer = await begin(others, "x", mine)
+    await put_parts(store, answer, mine)
+    clock.move(hours=12)
+    completing: asyncio.Task[object] | None = None
+
+    async def around(operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        nonlocal completing
+        if operation.name == "put_small" and completing is None:
+            completing = asyncio.create_task(finish(served, answer))
+            await settle()
+        return await call()
+
+    served = bucket(wrap(store, around), conditional_put=False)
+    await sign(served, caller(), SignRequest(upload_id=answer.upload_id, part_numbers=[1]))
+    assert completing is not None
+    await completing
+    following = await begin(others, "x", newer)
+    await put_parts(store, following, newer)
+    await finish(others, following)
+    assert (await finish(others, answer)).status == "superseded"
+    assert body(store, "x") == newer
+
+
+async def test_without_conditional_writes_a_session_that_has_moved_on_is_not_prolonged(
+    store: MemoryStore, clock: Clock
+) -> None:
+    served, data = bucket(store, conditional_put=False), os.urandom(3 * PART)
+    answer = await begin(served, "x", data)
+    await put_parts(store, answer, data)
+    [open_before] = await served.sessions.of_key(f"{PREFIX}x")
+    assert (await finish(served, answer)).status == "complete"
+    clock.move(hours=12)
+    await session_module.extend_read(served, open_before.session)
+    [kept] = await served.sessions.of_key(f"{PREFIX}x")
+    assert kept.session.state == "done"
+
+
+async def test_without_conditional_writes_copies_that_fail_for_one_do_not_end_anothers_complete(clock: Clock) -> None:
+    data = os.urandom(3 * PART)
+    store = CopyingStore(clock)
+    first = await begin(bucket(store), "first", data)
+    await put_parts(store, first, data)
+    await finish(bucket(store), first)
+    under_way = asyncio.Event()
+    other: asyncio.Task[object] | None = None
+
+    async def around(operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        nonlocal other
+        if operation.name == "copy_part" and other is None:
+            other = asyncio.create_task(initiate(served, caller(), request("x", data)))
+            await under_way.wait()
+            raise Permanent("not this one", code="Odd")
+        if operation.name == "complete":
+            under_way.set()
+            await settle()
+        return await call()
+
+    served = bucket(wrap(store, around), conditional_put=False)
+    assert isinstance(await initiate(served, caller(), request("x", data)), Upload)
+    assert other is not None
+    assert isinstance(await other, Exists)
+    assert body(store, "x") == data

@@ -5,6 +5,7 @@ r"""Session records: the state of one multipart upload, kept in the bucket so th
     creating ──▶ open ──▶ completing ──▶ done ──(new initiate)──▶ creating
         │          │            ├──(refused, or its holder died)──▶ open
         └──────────┴────────────┴──▶ aborting ──▶ (record removed)
+                                        └──(published, and not as it was sent)──▶ open
 
 The record is written *before* the store upload is created, so that an upload whose creation was cut short can be
 found and dropped. Every step is a write conditional on the record's ETag; where a store has no such writes, one

@@ -16,9 +16,9 @@ from typing import assert_never
 import structlog
 
 from putgate_api.auth.caller import Caller
-from putgate_api.records.sessions import Kept
+from putgate_api.records.sessions import Kept, Session, State
 from putgate_api.uploads.bucket import Bucket
-from putgate_api.uploads.content import Content
+from putgate_api.uploads.content import Content, NotWhole, not_whole
 from putgate_api.uploads.copying import RETRY_AFTER, CopyFailed, Filling, copy_some, outstanding
 from putgate_api.uploads.ending import drop_session, drop_upload
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
@@ -102,7 +102,7 @@ async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | Non
             return await _take_and_publish(bucket, caller, opened, kept)
         case "completing":
             seen = await _look(bucket, opened)
-            if seen is not None and _is_nonce(seen, kept.session.nonce):
+            if seen is not None and _is_of(seen, kept.session):
                 await _done(bucket, kept, seen)
                 return _file(bucket, caller, opened, seen)
             if not kept.lapsed():
@@ -112,8 +112,10 @@ async def _step(bucket: Bucket, caller: Caller, opened: Opened, kept: Kept | Non
             seen = await _look(bucket, opened)
             if seen is None:
                 raise gone(opened)
-            if _is_nonce(seen, kept.session.nonce) or _is_same_file(opened, seen):
+            if _is_of(seen, kept.session) or _is_same_file(opened, seen):
                 return _file(bucket, caller, opened, seen)
+            if (torn := _not_whole(seen, kept.session)) is not None:
+                raise torn
             return CompleteAnswer(status="superseded")
         case "creating":
             raise busy(opened.token.name.encoded)
@@ -135,11 +137,13 @@ async def _take_and_publish(
     if stored is None or digests is None or (session.copying and copies is None):
         # An earlier Complete may have succeeded without anybody noting it.
         seen = await _look(bucket, opened)
-        if seen is not None and _is_nonce(seen, session.nonce):
+        if seen is not None and _is_of(seen, session):
             await _done(bucket, kept, seen)
             return _file(bucket, caller, opened, seen)
         if await _has_moved(bucket, kept):
             return None
+        if seen is not None and (torn := _not_whole(seen, session)) is not None:
+            raise torn
         return await _confirm_put(bucket, caller, opened)
     holds = held_parts(opened.plan, stored, copies, digests.md5)
     if copies is not None and outstanding(copies, holds):
@@ -187,26 +191,30 @@ async def _publish(
         for pause in (*_PAUSES, None):
             succeeded, failure = await _try_complete(bucket, opened, held, _finished_parts(bucket, opened, parts))
             seen = await _look(bucket, opened)
-            published = seen is not None and _is_nonce(seen, held.session.nonce)
+            published = seen is not None and _is_of(seen, held.session)
             if published or pause is None or not isinstance(failure, Transient):
                 break
             await asyncio.sleep(pause)
     current = hold.kept
-    if seen is not None and _is_nonce(seen, held.session.nonce):
+    if seen is not None and _is_of(seen, held.session):
         await _register(bucket, opened, seen, parts.etags(opened.plan.count), parts.hashes)
         await _done(bucket, current, seen)
         return _file(bucket, caller, opened, seen)
-    if succeeded and seen is not None:
+    torn = None if seen is None else _not_whole(seen, held.session)
+    if succeeded and seen is not None and torn is None:
         await _done(bucket, current, seen)
         if _is_same_file(opened, seen):
             return _file(bucket, caller, opened, seen)
         return CompleteAnswer(status="superseded")
-    if not await _give_back(bucket, opened, current, failure):
+    if torn is not None and not isinstance(failure, Transient):
+        failure = torn
+    error, state = await _failed(bucket, opened, current, parts, failure)
+    if not await _give_back(bucket, current, state):
         # Whoever has taken it over knows how it ended: it may have been published, and replaced since.
         return None
-    if seen is not None and _is_same_file(opened, seen) and not isinstance(failure, Transient):
+    if seen is not None and _is_same_file(opened, seen) and state != "completing":
         return _file(bucket, caller, opened, seen)
-    raise _failed(opened, failure)
+    raise error
 
 
 async def _try_complete(
@@ -220,21 +228,60 @@ async def _try_complete(
     return etag is not None, None
 
 
-async def _give_back(bucket: Bucket, opened: Opened, held: Kept, failure: StoreError | None) -> bool:
-    """After a Complete that published nothing: end the upload if its precondition is lost, else let others try. False
-    when somebody else has taken it over.
+async def _failed(
+    bucket: Bucket, opened: Opened, held: Kept, parts: _Parts, failure: StoreError | None
+) -> tuple[Problem | StoreError, State]:
+    """Of a Complete that published nothing, or not what was sent: what to answer, and where it leaves the session."""
+    match failure:
+        case Transient():
+            # It may still be at work in the store. Nobody may abort the upload meanwhile, so the hold stands until it
+            # lapses.
+            return failure, "completing"
+        case ConditionFailed() if _condition(opened) is not None:
+            detail = f"{opened.token.name} does not meet the upload's precondition any more"
+            return problem("precondition_failed", detail), "aborting"
+        case None | ConditionFailed():
+            # Without a precondition it is how some stores answer a Complete that they have carried out before.
+            return gone(opened), "open"
+        case Refused(code="InvalidPart" | "InvalidPartOrder"):
+            return await _parts_refused(bucket, opened, held, parts, failure)
+        case _:
+            return failure, "open"
 
-    A Complete without an answer may still be at work in the store. Nobody may abort the upload meanwhile, so the hold
-    stands until it lapses.
+
+async def _parts_refused(
+    bucket: Bucket, opened: Opened, held: Kept, parts: _Parts, failure: StoreError
+) -> tuple[Problem, State]:
+    """The store has other parts than it listed; or it refuses what it lists, does not say which, and always would."""
+    stored = await bucket.store.list_parts(store_upload(held.session))
+    if stored is None:
+        return gone(opened), "open"
+    listed = {part.number: part for part in stored}
+    other = [part.number for part in parts.stored if listed.get(part.number) != part]
+    if other:
+        return _parts_missing(opened, other), "open"
+    log.warning("the store refuses parts that it lists; the upload is dropped", key=opened.key, reason=str(failure))
+    if held.session.copying:
+        # Copied again, they would be refused again.
+        await _end_copying(bucket, held)
+        raise gone(opened)
+    return gone(opened), "aborting"
+
+
+async def _give_back(bucket: Bucket, held: Kept, state: State) -> bool:
+    """End our hold of a session whose upload was not published: it is dropped, or others may try. False when somebody
+    else has taken it over.
     """
-    if isinstance(failure, Transient):
-        return True
-    if isinstance(failure, ConditionFailed) and (opened.token.if_absent or opened.token.if_match is not None):
-        aborting = await bucket.sessions.move(held, state="aborting")
-        if aborting is not None:
-            await drop_session(bucket, aborting)
-        return aborting is not None
-    return await bucket.sessions.move(held, state="open", holder="") is not None
+    match state:
+        case "completing":
+            return True
+        case "aborting":
+            aborting = await bucket.sessions.move(held, state="aborting")
+            if aborting is not None:
+                await drop_session(bucket, aborting)
+            return aborting is not None
+        case _:
+            return await bucket.sessions.move(held, state=state, holder="") is not None
 
 
 async def _has_moved(bucket: Bucket, kept: Kept) -> bool:
@@ -243,28 +290,19 @@ async def _has_moved(bucket: Bucket, kept: Kept) -> bool:
     return present is not None and present.etag != kept.etag
 
 
-def _failed(opened: Opened, failure: StoreError | None) -> Problem | StoreError:
-    name = opened.token.name
-    match failure:
-        case None:
-            return gone(opened)
-        case ConditionFailed():
-            return problem("precondition_failed", f"{name} does not meet the upload's precondition any more")
-        case Refused(code="InvalidPart" | "InvalidPartOrder"):
-            return problem("parts_missing", f"the store refused to complete {name}: {failure.code}; ask for its status")
-        case _:
-            return failure
-
-
 def _check_parts(opened: Opened, holds: Sequence[HeldPart]) -> None:
     held = {part.part_number for part in holds}
     missing = [number for number in range(1, opened.plan.count + 1) if number not in held]
     if missing:
-        raise problem(
-            "parts_missing",
-            f"the store lacks {len(missing)} of the {opened.plan.count} parts of {opened.token.name}",
-            parts=tuple(missing[:_NAMED]),
-        )
+        raise _parts_missing(opened, missing)
+
+
+def _parts_missing(opened: Opened, missing: Sequence[int]) -> Problem:
+    return problem(
+        "parts_missing",
+        f"the store lacks {len(missing)} of the {opened.plan.count} parts of {opened.token.name}",
+        parts=tuple(missing[:_NAMED]),
+    )
 
 
 def _finished_parts(bucket: Bucket, opened: Opened, parts: _Parts) -> list[FinishedPart]:
@@ -324,11 +362,16 @@ async def _look(bucket: Bucket, opened: Opened) -> Published | None:
 
 
 def _is_this_upload(opened: Opened, seen: Published) -> bool:
-    return _is_nonce(seen, opened.token.nonce) and seen.head.size == opened.token.size
+    return Content.published(seen.head, opened.token.nonce, opened.token.size) and seen.head.size == opened.token.size
 
 
-def _is_nonce(seen: Published, nonce: str) -> bool:
-    return Content.published(seen.head, nonce)
+def _is_of(seen: Published, session: Session) -> bool:
+    """Whether the session's upload is what was seen: its nonce, and its size."""
+    return Content.published(seen.head, session.nonce, session.size)
+
+
+def _not_whole(seen: Published, session: Session) -> NotWhole | None:
+    return not_whole(session.key, seen.head, session.nonce, session.size)
 
 
 def _is_same_file(opened: Opened, seen: Published) -> bool:

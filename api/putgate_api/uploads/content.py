@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from putgate_protocol.digests import FileHash
+from putgate_storage.errors import Permanent
 from putgate_storage.probe.report import Tier
 from putgate_storage.store import Head
 
 PREFIX = "putgate-"
+
+SIZE = "putgate-size"
 
 STREAMED = "putgate-streamed"
 
@@ -16,6 +19,12 @@ TIER = "putgate-tier"
 
 _TIERS: tuple[Tier, ...] = ("none", "md5", "sha256")
 """Each checks what those before it check, and more."""
+
+
+class NotWhole(Permanent):
+    """The store has published an upload, and not as it was sent. That is no success, and no upload to be dropped: to
+    abort one that was published destroys the object on some stores.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +43,7 @@ class Content:
     tier: Tier = "sha256"
 
     def metadata(self) -> dict[str, str]:
-        late = {"putgate-hash": str(self.file_hash), "putgate-size": str(self.size)}
+        late = {"putgate-hash": str(self.file_hash), SIZE: str(self.size)}
         return {
             "putgate-upload": self.nonce,
             **({STREAMED: "yes"} if self.streamed else late),
@@ -53,7 +62,7 @@ class Content:
             content = cls(
                 nonce=stored["putgate-upload"],
                 file_hash=FileHash.parse(stored["putgate-hash"]),
-                size=int(stored["putgate-size"]),
+                size=int(stored[SIZE]),
                 part_size=int(stored["putgate-part-size"]),
                 owner=stored["putgate-owner"],
                 streamed=STREAMED in stored,
@@ -64,11 +73,15 @@ class Content:
         return content if content.size == head.size else None
 
     @classmethod
-    def published(cls, head: Head | None, nonce: str) -> bool:
-        """Whether this very upload has been published under the key that `head` shows."""
+    def published(cls, head: Head | None, nonce: str, size: int | None = None) -> bool:
+        """Whether this very upload has been published, whole, under the key that `head` shows. `size`: of a stream,
+        whose head does not say it; without it the nonce alone decides there.
+        """
         if head is None or head.metadata.get("putgate-upload") != nonce:
             return False
-        return STREAMED in head.metadata or cls.of(head) is not None
+        if STREAMED in head.metadata and SIZE not in head.metadata:
+            return size is None or head.size == size
+        return cls.of(head) is not None
 
     def checked_by(self, tier: Tier) -> bool:
         """Whether its bytes were checked as a store of this tier does, or better. A bucket that has come to a better
@@ -78,6 +91,17 @@ class Content:
 
     def same_bytes(self, other: Content) -> bool:
         return (self.file_hash, self.size, self.part_size) == (other.file_hash, other.size, other.part_size)
+
+
+def not_whole(key: str, head: Head, nonce: str, size: int) -> NotWhole | None:
+    """What to raise where the key holds what this upload left, and that is not as it was sent. None for all else."""
+    if head.metadata.get("putgate-upload") != nonce or Content.published(head, nonce, size):
+        return None
+    return NotWhole(
+        f"it has published {key!r} not as it was uploaded, with {head.size} bytes of {size}; that is left as it is, "
+        "and uploading the file again replaces it",
+        code="SizeDiffers",
+    )
 
 
 def _tier(text: str) -> Tier:

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 from putgate_api.records.sessions import Kept, Session
 from putgate_api.uploads.bucket import Bucket
-from putgate_api.uploads.content import Content
+from putgate_api.uploads.content import Content, NotWhole, not_whole
 from putgate_api.uploads.orphans import abort_until_gone, drop_orphans
 from putgate_storage.store import StoreUpload
 
 
 async def drop_session(bucket: Bucket, kept: Kept) -> bool:
-    """End a session in state `aborting`, held by us. False when its upload turns out to be published: it is `done`."""
+    """End a session in state `aborting`, held by us. False when its upload turns out to be published: it is `done`.
+
+    Raises as `drop_upload` does. After `NotWhole` the session is open again, so that another initiate can begin anew.
+    """
     session = kept.session
-    if not await drop_upload(bucket, session):
+    try:
+        dropped = await drop_upload(bucket, session)
+    except NotWhole:
+        if session.store_upload_id is not None:
+            await bucket.sessions.move(kept, state="open", holder="")
+        raise
+    if not dropped:
         await bucket.sessions.move(kept, state="done", holder="")
         return False
     # Written again just before it is removed, so that nobody else can have taken the record over.
@@ -31,9 +40,15 @@ async def drop_session(bucket: Bucket, kept: Kept) -> bool:
 
 
 async def drop_upload(bucket: Bucket, session: Session) -> bool:
-    """Drop what a session that nobody can complete any more has in the store. False: it is published, and kept."""
-    if Content.published(await bucket.store.head(session.key), session.nonce):
+    """Drop what a session that nobody can complete any more has in the store. False: it is published, and kept.
+
+    Raises `NotWhole`; nothing is dropped then.
+    """
+    head = await bucket.store.head(session.key)
+    if Content.published(head, session.nonce, session.size):
         return False
+    if head is not None and (torn := not_whole(session.key, head, session.nonce, session.size)) is not None:
+        raise torn
     if session.store_upload_id is None:
         await drop_orphans(bucket, session)
         return True

@@ -14,7 +14,7 @@ from putgate_api.uploads.complete import complete
 from putgate_api.uploads.copying import RETRY_AFTER, CopyFailed, Filling, copy_some, outstanding
 from putgate_api.uploads.declared import Declared
 from putgate_api.uploads.orphans import busy
-from putgate_api.uploads.session import OpenSession, give_up, open_session
+from putgate_api.uploads.session import OpenSession, give_up, open_session, still_open
 from putgate_api.uploads.signing import next_page, seconds_until, sign_parts
 from putgate_protocol.messages.base import File
 from putgate_protocol.messages.complete import CompleteAnswer, CompleteRequest, Copying
@@ -58,7 +58,9 @@ async def _filled(bucket: Bucket, declared: Declared, opened: OpenSession, copie
     try:
         return replace(opened, held=await copy_some(bucket, filling, opened.held))
     except CopyFailed:
-        await give_up(bucket, opened.kept)
+        async with still_open(bucket, opened.kept.session) as kept:
+            if kept is not None:
+                await give_up(bucket, kept)
         raise
 
 

@@ -7,16 +7,17 @@ that stands still goes on from what the bucket shows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from putgate_api.records.copies import Copies
 from putgate_api.records.parts import Digests, md5_mark
 from putgate_api.records.sessions import Kept, Session, SessionOf
 from putgate_api.uploads.bucket import Bucket
-from putgate_api.uploads.content import Content
+from putgate_api.uploads.content import Content, NotWhole
 from putgate_api.uploads.declared import Declared
 from putgate_api.uploads.ending import drop_session, drop_upload
 from putgate_api.uploads.orphans import busy, drop_orphans
@@ -140,7 +141,7 @@ async def _go_on(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies 
         case "creating":
             return await _begin_again(bucket, declared, kept, copies) if kept.lapsed() else None
         case "completing":
-            if Content.published(await bucket.store.head(session.key), session.nonce):
+            if Content.published(await bucket.store.head(session.key), session.nonce, session.size):
                 await bucket.sessions.move(kept, state="done", holder="")
                 raise FoundPublished
             if not kept.lapsed():
@@ -169,7 +170,9 @@ async def _resume(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies
         # begin another before it does.
         opened = await _begin_again(bucket, declared, kept, copies)
         if opened is not None:
-            await drop_upload(bucket, session)
+            # What the store has made of it stays, and is no trouble of the new one's.
+            with suppress(NotWhole):
+                await drop_upload(bucket, session)
         return opened
     stored = await bucket.store.list_parts(upload)
     if stored is None:
@@ -188,7 +191,7 @@ async def _resume(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies
 
 
 async def give_up(bucket: Bucket, kept: Kept) -> None:
-    """End an open session whose parts cannot be trusted, unless somebody else has moved it on.
+    """End an open session whose parts cannot be trusted, unless somebody else has moved it on. For who keeps it alone.
 
     Raises `FoundPublished`.
     """
@@ -197,15 +200,41 @@ async def give_up(bucket: Bucket, kept: Kept) -> None:
         raise FoundPublished
 
 
+@asynccontextmanager
+async def still_open(bucket: Bucket, session: Session) -> AsyncIterator[Kept | None]:
+    """An open session that was read some time ago, as it stands now and alone; None where it has been moved on. For who
+    does not keep it alone already: on a store without conditional writes nothing else tells that what one has read is
+    old, and writing that back would undo another call's step.
+    """
+    async with bucket.sessions.alone(session.owner, session.id):
+        kept = await bucket.sessions.get(session.owner, session.id)
+        same = kept is not None and (kept.session.state, kept.session.nonce) == ("open", session.nonce)
+        yield kept if same else None
+
+
 async def extend(bucket: Bucket, kept: Kept) -> Kept | None:
-    """Activity prolongs a session, at most once per quarter of its life, never past the store's own clean-up."""
-    session, ttl = kept.session, bucket.limits.session_ttl
+    """Activity prolongs a session, at most once per quarter of its life, never past the store's own clean-up. For who
+    keeps it alone; None where somebody else has moved it on.
+    """
+    expires = _prolonged(bucket, kept.session)
+    return kept if expires is None else await bucket.sessions.move(kept, expires=expires)
+
+
+async def extend_read(bucket: Bucket, session: Session) -> None:
+    """The same for who has only read it."""
+    if _prolonged(bucket, session) is not None:
+        async with still_open(bucket, session) as kept:
+            if kept is not None:
+                await extend(bucket, kept)
+
+
+def _prolonged(bucket: Bucket, session: Session) -> datetime | None:
+    """When the session is to expire from now on; None where that stays as it is."""
+    ttl = bucket.limits.session_ttl
     if session.expires - bucket.now() > ttl * 3 / 4:
-        return kept
+        return None
     expires = min(bucket.now() + ttl, session.created + bucket.limits.abandon_after)
-    if expires - session.expires < timedelta(seconds=1):
-        return kept
-    return await bucket.sessions.move(kept, expires=expires)
+    return None if expires - session.expires < timedelta(seconds=1) else expires
 
 
 async def _begin_again(bucket: Bucket, declared: Declared, kept: Kept, copies: Copies | None) -> OpenSession | None:

@@ -8,7 +8,7 @@ from putgate_api.uploads.bucket import MAX_SIGNED_PARTS, Bucket
 from putgate_api.uploads.declared import check_open
 from putgate_api.uploads.opened import Opened, check_not_expired, gone, open_upload_id, session_of
 from putgate_api.uploads.orphans import busy
-from putgate_api.uploads.session import digests_of, extend, store_upload
+from putgate_api.uploads.session import digests_of, extend_read, store_upload
 from putgate_api.uploads.signing import sign_parts
 from putgate_protocol.messages.sign import SignAnswer, SignRequest
 from putgate_protocol.problems import problem
@@ -25,7 +25,7 @@ async def sign(bucket: Bucket, caller: Caller, request: SignRequest) -> SignAnsw
     digests = await digests_of(bucket, kept.session)
     if digests is None:
         raise gone(opened)
-    await extend(bucket, kept)
+    await extend_read(bucket, kept.session)
     parts = await sign_parts(bucket, store_upload(kept.session), opened.plan, digests, numbers)
     return SignAnswer.model_construct(upload_id=request.upload_id, parts=parts)
 

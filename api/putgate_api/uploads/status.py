@@ -38,7 +38,7 @@ async def status(bucket: Bucket, caller: Caller, request: StatusRequest) -> Stat
             stored = await bucket.store.list_parts(store_upload(session))
             if stored is not None:
                 held = await _held(bucket, opened, session, stored)
-            elif Content.published(await bucket.store.head(opened.key), session.nonce):
+            elif Content.published(await bucket.store.head(opened.key), session.nonce, session.size):
                 done, held = True, _all_parts(opened)
             else:
                 raise gone(opened)

@@ -18,7 +18,7 @@ from putgate_api.uploads.declared import Declared, check_open, checked_content_t
 from putgate_api.uploads.initiate import check_preconditions, is_readable
 from putgate_api.uploads.opened import Opened, gone, open_upload_id
 from putgate_api.uploads.orphans import busy
-from putgate_api.uploads.session import OpenSession, admit, create, extend, store_upload
+from putgate_api.uploads.session import OpenSession, admit, create, extend_read, store_upload
 from putgate_api.uploads.sign import signable
 from putgate_api.uploads.signing import seconds_until, signed_part
 from putgate_api.uploads.streamed import streamed_head
@@ -57,7 +57,7 @@ async def declare_parts(bucket: Bucket, caller: Caller, request: DeclareRequest)
     kept = await signable(bucket, opened)
     if not await bucket.stream_parts.add(kept.session, parts):
         raise gone(opened)
-    await extend(bucket, kept)
+    await extend_read(bucket, kept.session)
     signed = await bucket.store.sign_parts(
         store_upload(kept.session),
         [PartToSign(number=part.number, length=part.length, sha256=part.sha256, md5=part.md5) for part in parts],
