@@ -38,6 +38,7 @@ from putgate_storage.store import (
     StoredPart,
     StoreLimits,
     StoreUpload,
+    UploadPage,
 )
 
 MAX_KEY_BYTES = 1024
@@ -181,6 +182,13 @@ class MemoryStore:
         found = [each for each in self._uploads.values() if each.upload.key.startswith(prefix)]
         found.sort(key=lambda each: (each.upload.key.encode(), each.initiated))
         return [OpenUpload(upload=each.upload, initiated=each.initiated) for each in found]
+
+    async def list_uploads_page(self, prefix: str, *, token: str | None = None, limit: int = 1000) -> UploadPage:
+        places = {_place(found.upload): found for found in await self.list_uploads(prefix)}
+        ahead = sorted(place for place in places if token is None or place > token)
+        return UploadPage(
+            uploads=[places[place] for place in ahead[:limit]], token=ahead[limit - 1] if len(ahead) > limit else None
+        )
 
     # --- objects ---
 
@@ -449,6 +457,11 @@ class MemoryStore:
     def _second(self) -> datetime:
         """Stores say times in whole seconds."""
         return self._clock().replace(microsecond=0)
+
+
+def _place(upload: StoreUpload) -> str:
+    """Of an upload in listings: by its key, then by its id. No key has a null."""
+    return f"{upload.key}\0{upload.upload_id}"
 
 
 def _md5(body: bytes) -> str:

@@ -70,6 +70,14 @@ class OpenUpload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UploadPage:
+    """One page of open uploads. `token`: for the next page; None at the end."""
+
+    uploads: Sequence[OpenUpload]
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPart:
     """A part that the store holds."""
 
@@ -300,6 +308,10 @@ class ListsUploads(Protocol):
 
     async def list_uploads(self, prefix: str) -> Sequence[OpenUpload]:
         """Every open upload whose key begins with `prefix`, over all pages."""
+        ...
+
+    async def list_uploads_page(self, prefix: str, *, token: str | None = None, limit: int = 1000) -> UploadPage:
+        """One page of them. Uploads that end meanwhile move no others across its end."""
         ...
 
 

@@ -79,6 +79,10 @@ def index_keys(store: MemoryStore) -> list[str]:
     return [key for key in store.objects if key.startswith(f"{PREFIX}.putgate/v1/index/")]
 
 
+def index_scopes(store: MemoryStore) -> set[str]:
+    return {key.removeprefix(f"{PREFIX}.putgate/v1/index/").partition("/")[0] for key in index_keys(store)}
+
+
 def session_keys(store: MemoryStore) -> list[str]:
     return [key for key in store.objects if "/sessions/" in key]
 

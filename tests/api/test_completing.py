@@ -13,6 +13,7 @@ from putgate_api.housekeeping.records import Memory, SessionFolder
 from putgate_api.housekeeping.tally import Tally
 from putgate_api.uploads.abort import abort
 from putgate_api.uploads.bucket import Bucket
+from putgate_api.uploads.content import NotWhole
 from putgate_api.uploads.initiate import initiate
 from putgate_protocol.messages.abort import AbortRequest
 from putgate_protocol.messages.initiate import Upload
@@ -140,6 +141,30 @@ async def test_an_upload_that_was_published_with_another_size_is_not_aborted(odd
     assert tally.changed == {"failed": 1}
     assert states(odd) == ["open"]
     assert (body(odd, "s"), odd.aborted) == (DATA[:-1], 0)
+
+
+@both_ways
+async def test_housekeeping_does_not_note_it_as_done(odd: Odd, clock: Clock, way: str) -> None:
+    served = bucket(odd)
+    answer = await sent(served, odd, way)
+    odd.short = True
+    with pytest.raises(Permanent):
+        await end(served, way, answer)
+    (kept,) = await served.sessions.of_key(KEY)
+    assert await served.sessions.move(kept, state="completing", holder="somebody who died") is not None
+    clock.move(days=2)
+    await SessionFolder(served, Tally(), Memory()).tidy()
+    assert states(odd) == ["open"]
+
+
+async def test_many_of_them_end_no_round_of_housekeeping() -> None:
+    async def torn() -> None:
+        raise NotWhole("another size", code="SizeDiffers")
+
+    tally = Tally()
+    for _ in range(20):
+        await tally.attempt(KEY, torn())
+    assert tally.changed == {"failed": 20}
 
 
 async def test_initiating_again_sends_it_anew(odd: Odd) -> None:

@@ -17,12 +17,18 @@ import pytest
 from putgate_api.backend import check_store
 from putgate_api.fsck.files import judge
 from putgate_api.fsck.finding import Finding, Looked
+from putgate_api.fsck.hints import Hints
 from putgate_protocol.messages.initiate import Upload
 from putgate_protocol.settings.api import ApiSettings
 from putgate_storage.errors import Permanent
 from putgate_storage.s3.driver import S3Store
 from putgate_storage.store import Head
 from tests.api.calls import Calls
+from tests.api.known_content import index_keys
+from tests.api.memory_bucket import PREFIX, Clock, memory_store
+from tests.api.memory_bucket import bucket as memory_bucket
+from tests.api.memory_streams import DATA as STREAMED
+from tests.api.memory_streams import finish_stream, stream_in
 from tests.api.state import state_of, store_of
 from tests.api.store_bucket import MULTIPART, begin, finish, store_bucket
 from tests.api.test_program import run, written
@@ -229,6 +235,32 @@ async def test_what_is_no_hint_is_found_and_left(bucket: Bucket) -> None:
         (finding,), looked = await bucket.fsck(repair=True)
         assert (finding.key, looked.repaired) == (misplaced, 0)
         assert set(await hints(bucket, store)) == {key, misplaced}
+
+
+async def test_a_streamed_files_hint_leads_to_its_file() -> None:
+    """Its hash and size are in a record of their own, not in its metadata."""
+    store = memory_store(Clock())
+    served = memory_bucket(store)
+    await finish_stream(served, await stream_in(served, store, STREAMED), STREAMED)
+    (key,) = index_keys(store)
+    looked = Looked()
+    assert [found async for found in Hints(store, PREFIX, repair=True).check(looked)] == []
+    assert (looked.hints, looked.stale_hints, looked.repaired, index_keys(store)) == (1, 0, 0, [key])
+    await store.delete(f"{PREFIX}s")
+    assert [found async for found in Hints(store, PREFIX, repair=True).check(looked)] == []
+    assert (looked.repaired, index_keys(store)) == (1, [])
+
+
+async def test_hints_of_both_scopes_are_looked_at_alike() -> None:
+    store = memory_store(Clock())
+    served = memory_bucket(store, scope="Bucket")
+    await finish_stream(served, await stream_in(served, store, STREAMED), STREAMED)
+    looked = Looked()
+    assert [found async for found in Hints(store, PREFIX, repair=True).check(looked)] == []
+    assert (looked.hints, looked.stale_hints, looked.repaired) == (2, 0, 0)
+    await store.delete(f"{PREFIX}s")
+    assert [found async for found in Hints(store, PREFIX, repair=True).check(looked)] == []
+    assert (looked.repaired, index_keys(store)) == (2, [])
 
 
 async def test_a_hint_that_was_written_anew_meanwhile_is_kept(bucket: Bucket, store_proxy: StoreProxy) -> None:

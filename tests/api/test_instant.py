@@ -34,6 +34,7 @@ from tests.api.known_content import (
     Sent,
     index_keys,
     index_of,
+    index_scopes,
     rewrite_index,
     session_keys,
     stranger,
@@ -315,8 +316,70 @@ async def test_in_the_scope_of_the_bucket_who_may_download_it_sends_nothing(stor
     reader = stranger("shared/")
     assert await upload(served, store, "mine/second", data, reader) == NOTHING
     assert body(store, "mine/second") == data
-    assert index_keys(store)[0].startswith(f"{PREFIX}.putgate/v1/index/bucket/")
+    assert index_scopes(store) == {"bucket", caller().owner, reader.owner}
     assert store.objects[f"{PREFIX}mine/second"].headers.metadata["putgate-owner"] == reader.owner
+
+
+@pytest.mark.parametrize("size", [PART, 5 * PART])
+async def test_in_the_scope_of_the_bucket_nobody_learns_that_somebody_else_stores_the_same(
+    store: CopyingStore, size: int, clock: Clock
+) -> None:
+    """Neither may read what the other has; the hint that all share is the other's by now."""
+    data, one, other = os.urandom(size), stranger("one/", subject="one"), stranger("other/", subject="other")
+    seen: list[list[str]] = []
+    for shared, both in ((store, True), (CopyingStore(clock), False)):
+        served = bucket(shared, scope="Bucket")
+        await upload(served, shared, "one/first", data, one)
+        if both:
+            assert (await upload(served, shared, "other/first", data, other)).bytes == len(data)
+        calls: list[str] = []
+        assert await upload(bucket(wrap(shared, _noting(calls)), scope="Bucket"), shared, "one/2", data, one) == NOTHING
+        assert body(shared, "one/2") == data
+        seen.append(calls)
+    assert seen[0] == seen[1]
+    assert await upload(bucket(store, scope="Bucket"), store, "other/2", data, other) == NOTHING
+
+
+@pytest.mark.parametrize("both", [True, False])
+async def test_in_the_scope_of_the_bucket_a_changed_file_is_compared_by_its_owners_hint_only(
+    store: CopyingStore, both: bool
+) -> None:
+    """Without that, whether its old content is known would tell that somebody else stores it."""
+    data, one, other = os.urandom(5 * PART), stranger("one/", subject="one"), stranger("other/", subject="other")
+    served = bucket(store, scope="Bucket")
+    await upload(served, store, "one/x", data, one)
+    for key in index_keys(store):
+        await store.delete(key)
+    if both:
+        await upload(served, store, "other/x", data, other)
+    answer = await initiate(served, one, request("one/x", changed(data, 2)))
+    assert isinstance(answer, Upload)
+    assert (answer.uploaded, store.copied) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["shared/x", "shared/y"])
+async def test_in_the_scope_of_the_bucket_a_changed_duplicate_sends_only_what_has_changed(
+    store: CopyingStore, name: str
+) -> None:
+    """Its owner's hint names the last of the two."""
+    served, data = bucket(store, scope="Bucket"), os.urandom(5 * PART)
+    await upload(served, store, "shared/x", data)
+    await upload(served, store, "shared/y", data)
+    assert (await upload(served, store, name, changed(data, 2), stranger("shared/"))).bytes == PART
+
+
+async def test_in_the_scope_of_the_bucket_a_hint_that_all_share_is_enough(store: CopyingStore) -> None:
+    """Older versions have written no other."""
+    served, data = bucket(store, scope="Bucket"), os.urandom(5 * PART)
+    await upload(served, store, "x", data)
+    for key in index_keys(store):
+        if "/index/bucket/" not in key:
+            await store.delete(key)
+    assert index_scopes(store) == {"bucket"}
+    assert (await upload(served, store, "x", changed(data, 2))).bytes == PART
+    assert await upload(served, store, "x", data) != NOTHING, "nothing holds it any more"
+    await store.delete(next(key for key in index_keys(store) if "/index/bucket/" not in key))
+    assert await upload(served, store, "y", data) == NOTHING
 
 
 async def test_in_the_scope_of_owners_even_a_readable_duplicate_is_sent(store: CopyingStore) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from putgate_api.housekeeping import strays
 from putgate_api.housekeeping.janitor import Janitor
 from putgate_api.housekeeping.tally import Tally
 from putgate_api.uploads.sign import sign
 from putgate_protocol.messages.sign import SignRequest
 from putgate_protocol.settings.api import ApiSettings
-from putgate_storage.errors import Transient
+from putgate_storage.errors import Permanent, Refused, StoreError, Transient, Unsupported
 from putgate_storage.memory import MemoryStore
-from putgate_storage.store import ObjectHeaders
+from putgate_storage.probe.run import FOLDER
+from putgate_storage.store import ObjectHeaders, Page, StoreLimits
 from putgate_storage.wrap.wrapped import wrap
 from tests.api.leftovers import (
     DATA,
@@ -252,6 +254,71 @@ def test_a_session_that_a_client_took_from_a_slow_janitor_stays() -> None:
     run(scenario())
 
 
+class _Removals(MemoryStore):
+    """Something else happens just before the store removes the first session record."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(limits=StoreLimits(min_part_size=1), clock=clock)
+        self.before: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+    async def delete(self, key: str) -> None:
+        await self._removed(key)
+        await super().delete(key)
+
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        await self._removed(key)
+        await super().delete_if_match(key, etag)
+
+    async def _removed(self, key: str) -> None:
+        if key.endswith(".json") and self.before is not None:
+            before, self.before = self.before, None
+            await before()
+
+
+def test_a_removal_that_comes_late_takes_no_record_of_a_live_upload() -> None:
+    clock = Clock()
+    store = _Removals(clock)
+
+    async def scenario() -> None:
+        served = bucket(store)
+        await finish(served, await opened(served, store, "x"))
+        await store.delete(f"{PREFIX}x")
+        clock.move(days=2)
+
+        async def lapses() -> None:
+            clock.move(seconds=6)
+            await opened(served, store, "x")
+
+        store.before = lapses
+        assert (await round_of(served)).changed == {}
+        assert store.before is None
+        again = await begin(served, "x", DATA)
+        assert again.parts == [], "nothing is sent again"
+        assert (await finish(served, again)).status == "complete"
+
+    run(scenario())
+
+
+def test_without_conditional_deletes_a_removal_that_takes_longer_than_its_hold_is_given_up() -> None:
+    clock = Clock()
+    store = _Removals(clock)
+
+    async def scenario() -> None:
+        served = bucket(store, conditional_delete=False)
+        await finish(served, await opened(served, store, "x"))
+        clock.move(days=2)
+        begun = now()
+        store.before = lambda: asyncio.sleep(60)
+        assert (await round_of(served)).changed == {"failed": 1}
+        assert now() - begun < 5, "no other can have taken the record over"
+        assert len((await seen(store)).sessions) == 1
+        clock.move(seconds=6)
+        assert (await round_of(served)).changed == {"unopened_sessions": 1}
+        assert (await seen(store)).sessions == frozenset()
+
+    run(scenario())
+
+
 def test_two_at_once_do_the_work_of_one() -> None:
     """One begins where the other is, after each of its calls."""
     stopped = 0
@@ -355,6 +422,136 @@ def test_a_stray_goes_only_where_putgates_rule_would_take_it() -> None:
         assert (await round_of(served)).changed == {"stray_uploads": 2, "kept_stray_uploads": 1}
         left = [found.upload.key for found in await store.list_uploads("")]
         assert left == [f"{PREFIX}fresh", f"{PREFIX}newer-file"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Permanent("denied", code="AccessDenied"),
+        Refused("it has settings that would be lost", code="LifecycleForeign"),
+        Unsupported("no such call", code="NotImplemented"),
+        Transient("the store is silent", code="Silent"),
+    ],
+    ids=lambda error: error.code,
+)
+def test_a_stray_stays_where_the_store_does_not_have_the_rule(error: StoreError) -> None:
+    clock = Clock()
+    store = memory_store(clock)
+    refused: list[str] = []
+
+    async def no_rule(operation, call):  # type: ignore[no-untyped-def]
+        if operation.name == "ensure_abort_rule":
+            refused.append(operation.name)
+            raise error
+        return await call()
+
+    async def scenario() -> None:
+        foreign = await store.create_upload(f"{PREFIX}x", ObjectHeaders())
+        clock.move(days=6)
+        await round_of(bucket(wrap(store, no_rule)))
+        assert refused == [], "nothing is to be decided yet"
+        clock.move(days=24)
+        assert (await round_of(bucket(wrap(store, no_rule)))).changed == {"kept_stray_uploads": 1}
+        assert [found.upload for found in await store.list_uploads("")] == [foreign]
+        assert (await round_of(bucket(store))).changed == {"stray_uploads": 1}
+        assert [rule.days for rule in store.rules.values()] == [7]
+
+    run(scenario())
+
+
+class _Listing(MemoryStore):
+    """Notes what is listed of objects."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(limits=StoreLimits(min_part_size=1), clock=clock)
+        self.listed: list[str] = []
+
+    async def list(self, prefix: str, **more: Any) -> Page:
+        self.listed.append(prefix)
+        return await super().list(prefix, **more)
+
+
+def test_the_sessions_are_listed_once_for_many_strays_and_never_where_none_may_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    store = _Listing(clock)
+    sessions = f"{PREFIX}.putgate/v1/sessions/"
+
+    async def scenario() -> None:
+        for at in range(30):
+            await store.create_upload(f"{PREFIX}{at}", ObjectHeaders())
+        clock.move(days=8)
+        live = await opened(bucket(store), store, "1")
+        await round_of(bucket(store), management="Observe")
+        assert store.listed.count(sessions) == 1, "to find what is due"
+        store.listed.clear()
+        monkeypatch.setattr(strays, "_BATCH", 20)
+        assert (await round_of(bucket(store))).changed == {"stray_uploads": 30}
+        assert store.listed.count(sessions) == 1 + 2, "and for each batch"
+        assert (await finish(bucket(store), live)).status == "complete"
+
+    run(scenario())
+
+
+def test_an_old_upload_that_a_session_names_is_no_stray() -> None:
+    """Its completing process is still at work."""
+    clock = Clock()
+    store = memory_store(clock)
+
+    async def scenario() -> None:
+        await opened(bucket(store), store, "x")
+        (key,) = [key for key in store.objects if key.endswith(".json")]
+        clock.move(days=8)
+        tree = json.loads(store.objects[key].body) | {"state": "completing", "holder": "alive"}
+        await store.put_small(key, json.dumps(tree).encode())
+        await store.create_upload(f"{PREFIX}x", ObjectHeaders())
+        assert (await round_of(bucket(store))).changed == {}
+        assert len(await store.list_uploads("")) == 2
+
+    run(scenario())
+
+
+def test_a_record_that_cannot_be_read_just_now_spares_the_uploads_of_its_key() -> None:
+    clock = Clock()
+    store = memory_store(clock)
+
+    async def scenario() -> None:
+        await store.create_upload(f"{PREFIX}x", ObjectHeaders())
+        await store.create_upload(f"{PREFIX}y", ObjectHeaders())
+        clock.move(days=8)
+        await opened(bucket(store), store, "x")
+        # The first reading is of what is due, the second for the strays.
+        silent = bucket(wrap(store, _Failing("get_small", 1, every=2)))
+        assert (await round_of(silent)).changed == {"failed": 1, "kept_stray_uploads": 1, "stray_uploads": 1}
+        assert f"{PREFIX}x" in [found.upload.key for found in await store.list_uploads("")]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("call", "left"),
+    [
+        ("list", {"stray_uploads": 1, "probe_objects": 1, "probe_uploads": 1}),
+        ("list_uploads", {"expired_uploads": 1, "probe_objects": 1, "probe_uploads": 1}),
+    ],
+)
+def test_a_step_that_fails_keeps_no_other_from_running(call: str, left: dict[str, int]) -> None:
+    clock = Clock()
+    store = memory_store(clock)
+
+    async def scenario() -> None:
+        await store.create_upload(f"{PREFIX}stray", ObjectHeaders())
+        await store.put_small(f"{PREFIX}{FOLDER}run/put-1", b"x")
+        await store.create_upload(f"{PREFIX}{FOLDER}run/part-1", ObjectHeaders())
+        await opened(bucket(store), store, "open")
+        clock.move(days=8)
+        tally, broken = Tally(), bucket(wrap(store, _Failing(call, 1)))
+        with pytest.raises(Transient):
+            await Janitor(settings(), lambda: broken).round(broken, tally)
+        assert tally.changed == left
 
     run(scenario())
 

@@ -530,6 +530,23 @@ class StoreContract(Deviating):
             await store.abort(upload)
         assert list(await store.list_uploads(prefix)) == []
 
+    async def test_open_uploads_are_listed_by_pages(self, store: Store, prefix: str) -> None:
+        """Also while those that were shown are aborted."""
+        assert isinstance(store, ListsUploads)
+        opened = [await store.create_upload(f"{prefix}a/{at}", ObjectHeaders()) for at in (1, 1, 1, 2, 3)]
+        seen: list[StoreUpload] = []
+        token: str | None = None
+        for _ in range(len(opened) + 1):
+            page = await store.list_uploads_page(f"{prefix}a/", token=token, limit=2)
+            assert len(page.uploads) <= 2
+            seen += [found.upload for found in page.uploads]
+            for found in page.uploads:
+                await store.abort(found.upload)
+            if (token := page.token) is None:
+                break
+        assert token is None
+        assert sorted(upload.upload_id for upload in seen) == sorted(upload.upload_id for upload in opened)
+
     @pytest.mark.parametrize("name", [b"plain", "a b+c/ü&?#=🙂".encode()], ids=["plain", "odd"])
     @pytest.mark.parametrize("span", [(3, 6), None], ids=["range", "whole"])
     async def test_a_part_is_copied(self, store: Store, prefix: str, name: bytes, span: tuple[int, int] | None) -> None:

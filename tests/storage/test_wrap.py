@@ -91,6 +91,18 @@ async def test_an_ability_works_through_wrappers() -> None:
     assert await outer.head("x") is None
 
 
+async def test_each_page_of_open_uploads_is_a_call_of_its_own() -> None:
+    """So that a deadline, and a retry, is of a page and not of all that a bucket has open."""
+    memory, faults = MemoryStore(), Faults()
+    for at in range(2001):
+        await memory.create_upload(f"{at}", ObjectHeaders())
+    outer = patient(wrap(memory, faults))
+    assert isinstance(outer, ListsUploads)
+    faults.errors = [transient()]
+    assert len({found.upload.upload_id for found in await outer.list_uploads("")}) == 2001
+    assert faults.calls == ["list_uploads"] * 4
+
+
 # --- retry ---
 
 

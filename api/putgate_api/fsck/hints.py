@@ -18,13 +18,15 @@ from putgate_api.fsck.together import together
 from putgate_api.records.index import BUCKET, Indexed, IndexRecords
 from putgate_api.records.keys import RecordKeys
 from putgate_api.records.listing import entries
+from putgate_api.records.streamed import StreamedRecords
 from putgate_api.uploads.content import Content
+from putgate_api.uploads.streamed import streamed_head
 from putgate_protocol.digests import FileHash
 from putgate_protocol.problems import NameProblem
 from putgate_storage.store import Entry, Head, Store
 
 _AT_ONCE = 16
-"""Hints looked at at once; each is a GET and a HEAD."""
+"""Hints looked at at once; each is a GET and a HEAD, and of a streamed file another GET."""
 
 _BATCH = 1000
 
@@ -35,7 +37,7 @@ Verdict = Literal["sound", "stale", "newer"] | str
 
 
 def judge(scope: str, indexed: Indexed, head: Head | None) -> Verdict:
-    """`head`: of the file that it names. Pure."""
+    """`head`: of the file that it names, with what `streamed_head` adds. Pure."""
     if scope not in (BUCKET, indexed.owner):
         return "it is in the scope of another owner than its file's"
     content = None if head is None else Content.of(head)
@@ -54,6 +56,7 @@ class Hints:
         self._store = store
         self._keys = RecordKeys(prefix)
         self._records = IndexRecords(store, self._keys)
+        self._streamed = StreamedRecords(store, self._keys)
         self._repair = repair
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -100,7 +103,7 @@ class Hints:
             named = indexed.name.key(self._keys.prefix)
         except NameProblem:
             return "it names no file"
-        return judge(scope, indexed, await self._store.head(named))
+        return judge(scope, indexed, await streamed_head(self._streamed, await self._store.head(named)))
 
     async def _remove(self, entry: Entry) -> bool:
         """Not what has been written anew since it was listed."""

@@ -6,18 +6,27 @@ what has not expired.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from putgate_api.housekeeping.tally import What
-from putgate_api.records.sessions import Kept
+from putgate_api.records.keys import RecordKeys
+from putgate_api.records.sessions import CREATION_LAPSE, Kept
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.ending import drop_session, drop_upload
+from putgate_storage.errors import ConditionFailed, Transient
+from putgate_storage.store import DeletesIfMatch
 
 _CREATION = timedelta(minutes=5)
 """How long after the last write of a `creating` record its creator's call may still have opened an upload. Longer, and
 another tool's upload of the same key would be taken for it; shorter, and one whose answer took long is left over."""
+
+_REMOVAL = CREATION_LAPSE.total_seconds() - 2
+"""Seconds for winning a hold and removing its record, where the store removes whatever is there: the hold ends later by
+more than the second that stores round by. Longer, and a removal that is tried again takes the record of another's
+upload; shorter, and a slow store keeps its records."""
 
 
 def due(bucket: Bucket, kept: Kept) -> datetime:
@@ -64,7 +73,7 @@ async def _finish_or_drop(bucket: Bucket, kept: Kept) -> What | None:
     """Its holder has died. Published, it has succeeded; else the client goes on with it, for as long as it may."""
     session = kept.session
     head = await bucket.store.head(session.key)
-    if head is not None and Content.published(head, session.nonce):
+    if head is not None and Content.published(head, session.nonce, session.size):
         done = await bucket.sessions.move(kept, state="done", holder="", version=head.etag)
         return None if done is None else "finished_uploads"
     if bucket.now() < session.expires + bucket.limits.url_ttl:
@@ -98,10 +107,31 @@ async def _forget(bucket: Bucket, kept: Kept) -> What | None:
 async def _remove(bucket: Bucket, held: Kept) -> bool:
     """Remove the records that we hold. A hold of `creating` is short, so it is won again before each removal."""
     copies = (bucket.copies.remove,) if held.session.copying else ()
-    for remove in (bucket.parts.remove, *copies, bucket.sessions.remove):
+    for remove in (bucket.parts.remove, *copies):
         renewed = await bucket.sessions.move(held)
         if renewed is None:
             return False
         held = renewed
         await remove(held.session)
+    if bucket.abilities.conditional_delete:
+        return await _remove_as_held(bucket, held)
+    try:
+        async with asyncio.timeout(_REMOVAL):
+            renewed = await bucket.sessions.move(held)
+            if renewed is not None:
+                await bucket.sessions.remove(renewed.session)
+    except TimeoutError as error:
+        detail = f"the session record {held.session.id} was not removed while it was held"
+        raise Transient(detail, code="HoldLapsed") from error
+    return renewed is not None
+
+
+async def _remove_as_held(bucket: Bucket, held: Kept) -> bool:
+    """However late the store does it, no record goes that somebody else has written meanwhile."""
+    assert isinstance(bucket.store, DeletesIfMatch), "the probe has seen it"
+    key = RecordKeys(bucket.prefix).session(held.session.owner, held.session.id)
+    try:
+        await bucket.store.delete_if_match(key, held.etag)
+    except ConditionFailed:
+        return False
     return True

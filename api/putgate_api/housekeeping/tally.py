@@ -9,6 +9,7 @@ from typing import Literal
 
 import structlog
 
+from putgate_api.uploads.content import NotWhole
 from putgate_protocol.problems import Problem
 from putgate_storage.errors import StoreError
 
@@ -66,6 +67,9 @@ class Tally:
         except StoreError as error:
             self.add("failed")
             log.warning("cannot clean up", key=key, reason=str(error), code=error.code)
+            if isinstance(error, NotWhole):
+                # The store answers; it is this file's trouble alone, in every round until it is uploaded again.
+                return
             self._in_a_row += 1
             if self._in_a_row >= _FAILURES_IN_A_ROW:
                 raise

@@ -19,7 +19,7 @@ from putgate_storage.errors import Refused
 from putgate_storage.store import ObjectHeaders, Store
 
 BUCKET = "bucket"
-"""The scope that everybody shares. Owners' ids are hashes, so none is called like this."""
+"""The scope that everybody shares; each owner has one as well. Owners' ids are hashes, so none is called like this."""
 
 _MAX_BYTES = 2 * 1024 * 1024
 """Ten thousand parts, each with its hash and ETag, take about half of it."""

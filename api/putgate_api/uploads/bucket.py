@@ -123,7 +123,7 @@ class Bucket:
         return self.limits.instant_min_size
 
     def index_scope(self, owner: str) -> str:
-        """Where content of `owner` is registered."""
+        """The widest scope in which content of `owner` is registered."""
         return BUCKET if self.limits.instant_scope == "Bucket" and self.vouches else owner
 
     def part_limit(self) -> PartLimitAnswer:

@@ -39,7 +39,15 @@ async def register(
     except ValueError as error:
         log.debug("content is not registered", name=str(name), reason=str(error))
         return
-    try:
-        await bucket.index.write(bucket.index_scope(content.owner), indexed)
-    except StoreError as error:
-        log.warning("content could not be registered", name=str(name), reason=str(error), code=error.code)
+    for scope in scopes(bucket, content.owner):
+        try:
+            await bucket.index.write(scope, indexed)
+        except StoreError as error:
+            log.warning("content could not be registered", name=str(name), reason=str(error), code=error.code)
+
+
+def scopes(bucket: Bucket, owner: str) -> Sequence[str]:
+    """Where content of `owner` is registered, and looked for: first where no other writes. In the scope that all share
+    the last one wins, who may be somebody whose files this owner may not know of.
+    """
+    return tuple(dict.fromkeys((owner, bucket.index_scope(owner))))

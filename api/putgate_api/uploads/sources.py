@@ -12,9 +12,11 @@ import structlog
 from putgate_api.auth.access import may
 from putgate_api.auth.caller import Caller
 from putgate_api.records.copies import Copies
+from putgate_api.records.index import Indexed
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
 from putgate_api.uploads.declared import Declared
+from putgate_api.uploads.registering import scopes
 from putgate_api.uploads.streamed import streamed_head
 from putgate_protocol.digests import Md5
 from putgate_protocol.names import Name
@@ -44,7 +46,14 @@ async def find_source(bucket: Bucket, declared: Declared, head: Head | None, *, 
 
 
 async def _everything(bucket: Bucket, declared: Declared) -> Copies | None:
-    known = await bucket.index.read(bucket.index_scope(declared.caller.owner), declared.file_hash)
+    for scope in scopes(bucket, declared.caller.owner):
+        if (found := await _whole(bucket, declared, scope)) is not None:
+            return found
+    return None
+
+
+async def _whole(bucket: Bucket, declared: Declared, scope: str) -> Copies | None:
+    known = await bucket.index.read(scope, declared.file_hash)
     if known is None or (known.size, known.part_size) != (declared.plan.size, declared.plan.part_size):
         return None
     if not may_have(bucket, declared.caller, known.owner, known.name):
@@ -79,8 +88,8 @@ async def _equal_parts(bucket: Bucket, declared: Declared, head: Head) -> Copies
         return None
     if older.part_size != declared.plan.part_size or not may_have(bucket, declared.caller, older.owner, declared.name):
         return None
-    known = await bucket.index.read(bucket.index_scope(older.owner), older.file_hash)
-    if known is None or (known.size, known.part_size) != (older.size, older.part_size):
+    known = await _parts_of(bucket, older)
+    if known is None:
         return None
     equal = {
         number: etag
@@ -98,6 +107,18 @@ async def _equal_parts(bucket: Bucket, declared: Declared, head: Head) -> Copies
         etags=equal,
         whole=len(known.etags) == 1,
     )
+
+
+async def _parts_of(bucket: Bucket, older: Content) -> Indexed | None:
+    """What its owner has registered of this content, under whichever name: the same hash stands for the same parts.
+    That somebody else has registered it must tell its owner nothing.
+    """
+    wanted = (older.owner, older.size, older.part_size)
+    for scope in scopes(bucket, older.owner):
+        known = await bucket.index.read(scope, older.file_hash)
+        if known is not None and (known.owner, known.size, known.part_size) == wanted:
+            return known
+    return None
 
 
 def may_have(bucket: Bucket, caller: Caller, owner: str, name: Name) -> bool:

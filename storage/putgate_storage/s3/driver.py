@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import builtins
 import copy
+import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from aiobotocore.config import AioConfig
 from putgate_protocol.digests import PartHash
 from putgate_protocol.settings.api import S3
 from putgate_storage.errors import ConditionFailed, Refused, Transient, Unsupported
+from putgate_storage.open_uploads import open_uploads
 from putgate_storage.s3.address import Address
 from putgate_storage.s3.bucket import Bucket
 from putgate_storage.s3.calls import Calls
@@ -62,6 +64,7 @@ from putgate_storage.store import (
     StoredPart,
     StoreLimits,
     StoreUpload,
+    UploadPage,
     Version,
     VersionPage,
 )
@@ -302,29 +305,36 @@ class S3Store:
         return CopiedPart(etag=unquoted(result["ETag"]), sha256=_digest(result.get("ChecksumSHA256")))
 
     async def list_uploads(self, prefix: str) -> builtins.list[OpenUpload]:
-        found: list[OpenUpload] = []
-        key_marker = upload_marker = ""
-        while True:
-            answer = await self._call(
-                "ListMultipartUploads",
-                prefix,
-                self._client.list_multipart_uploads(
-                    Bucket=self._name, Prefix=prefix, KeyMarker=key_marker, UploadIdMarker=upload_marker
-                ),
-            )
-            found += [
+        return [found async for found in open_uploads(self, prefix)]
+
+    async def list_uploads_page(self, prefix: str, *, token: str | None = None, limit: int = 1000) -> UploadPage:
+        key_marker, upload_marker = ("", "") if token is None else json.loads(token)
+        answer = await self._call(
+            "ListMultipartUploads",
+            prefix,
+            self._client.list_multipart_uploads(
+                Bucket=self._name,
+                Prefix=prefix,
+                KeyMarker=key_marker,
+                UploadIdMarker=upload_marker,
+                MaxUploads=limit,
+            ),
+        )
+        following = None
+        if answer.get("IsTruncated"):
+            following = json.dumps([answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", "")])
+            if following in (token, json.dumps(["", ""])):
+                raise endless("ListMultipartUploads")
+        return UploadPage(
+            uploads=[
                 OpenUpload(
                     upload=StoreUpload(key=each["Key"], upload_id=each["UploadId"]),
                     initiated=each["Initiated"].astimezone(UTC) if "Initiated" in each else None,
                 )
                 for each in answer.get("Uploads", [])
-            ]
-            if not answer.get("IsTruncated"):
-                return found
-            following = (answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", ""))
-            if following in ((key_marker, upload_marker), ("", "")):
-                raise endless("ListMultipartUploads")
-            key_marker, upload_marker = following
+            ],
+            token=following,
+        )
 
     # --- objects ---
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Protocol, TypeVar, cast
 
+from putgate_storage.open_uploads import open_uploads
 from putgate_storage.store import (
     AllowsOrigins,
     Condition,
@@ -40,6 +41,7 @@ from putgate_storage.store import (
     StoredPart,
     StoreLimits,
     StoreUpload,
+    UploadPage,
     Version,
     VersionPage,
 )
@@ -168,8 +170,13 @@ class _Core:
 
 class _Lists(_Core):
     async def list_uploads(self, prefix: str) -> builtins.list[OpenUpload]:
+        return [found async for found in open_uploads(self, prefix)]
+
+    async def list_uploads_page(self, prefix: str, *, token: str | None = None, limit: int = 1000) -> UploadPage:
         inner = cast("ListsUploads", self._inner)
-        return list(await self._around(_again("list_uploads"), lambda: inner.list_uploads(prefix)))
+        return await self._around(
+            _again("list_uploads"), lambda: inner.list_uploads_page(prefix, token=token, limit=limit)
+        )
 
 
 class _DeletesIfMatch(_Core):
