@@ -175,6 +175,7 @@ def test_a_bucket_that_is_missing_is_waited_for_or_created(api: ApiProcess, keye
         client.delete_bucket(Bucket=name)
 
 
+@pytest.mark.slow
 def test_observing_writes_no_settings_of_the_bucket(api: ApiProcess, keyed: KeyedSeaweedFS) -> None:
     api.settings["storage"]["management"] = "Observe"
     with running(keyed.endpoint) as proxy:
@@ -290,6 +291,7 @@ def test_a_probe_without_an_answer_is_asked_again(api: ApiProcess, keyed: KeyedS
         until_ready(api)
 
 
+@pytest.mark.slow
 def test_settings_that_contradict_the_bucket_are_reported(api: ApiProcess) -> None:
     api.start()
     assert api.stop() == 0

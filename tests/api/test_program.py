@@ -163,6 +163,7 @@ async def test_metrics_count_calls_outcomes_and_store_calls(calls: Calls, api: A
     assert "putgate_api_ready 1.0" in text
 
 
+@pytest.mark.slow
 async def test_draining_answers_what_is_under_way(
     http: aiohttp.ClientSession, tmp_path: Path, seaweedfs: SeaweedFS, prefix: str, store_proxy: StoreProxy
 ) -> None:

@@ -344,6 +344,20 @@ def test_a_download_that_is_done_leaves_the_next_one_what_a_try_after_it_needs(t
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
+def test_what_no_other_try_would_find_is_not_kept(tmp_path: Path) -> None:
+    first, second = begin(tmp_path / "a"), begin(tmp_path / "a")
+    fill(second, 1, 2)
+    assert len(list(tmp_path.glob("*.part"))) == 2
+    second.close()
+    fill(first, 1)
+    first.close()
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".part", ".parts"]
+    third = begin(tmp_path / "a")
+    assert third.claimed == [1]
+    third.give_up()
+    third.close()
+
+
 @pytest.mark.parametrize("other", [None, b"of somebody else"])
 def test_what_lies_where_its_own_was_is_never_taken_for_it(tmp_path: Path, other: bytes | None) -> None:
     target = tmp_path / "a"

@@ -68,6 +68,7 @@ def a_world(tmp_path: Path, seaweedfs: SeaweedFS, prefix: str) -> Iterator[World
             api.kill()
 
 
+@pytest.mark.slow
 def test_a_private_ca_and_a_token_that_is_rotated(world: World) -> None:
     (world.folder / "first").write_bytes(os.urandom(9 * 1024 * 1024))
     daemon = world.start("run")

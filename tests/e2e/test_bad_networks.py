@@ -228,6 +228,7 @@ def test_credentials_that_end_before_the_url(home: Stack, status: int, code: str
     assert len(set(signed)) > len(signed) / 2
 
 
+@pytest.mark.slow
 def test_credentials_that_stay_outdated_are_named(home: Stack) -> None:
     (home.folder / "large").write_bytes(os.urandom(9 * MIB))
     home.to_store.rule(lambda call: call.presigned, Answer(status=400, body=EXPIRED))

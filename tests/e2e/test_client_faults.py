@@ -50,6 +50,7 @@ async def download(stack: Stack, client: putgate.Client, name: str) -> bytes:
 # One part of several
 
 
+@pytest.mark.slow
 async def test_a_flipped_bit_in_every_tenth_part_is_refused_and_sent_again(stack: Stack) -> None:
     path = stack.file(31 * PART + 5)
     rule = stack.store.rule(every(10, part_put), FlipBit(at=4_000_000))

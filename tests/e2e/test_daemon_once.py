@@ -28,7 +28,7 @@ def home(tmp_path: Path, seaweedfs: SeaweedFS, prefix: str) -> Iterator[Stack]:
 @pytest.mark.parametrize(
     ("files", "folders"),
     [
-        (500, 1),
+        pytest.param(500, 1, marks=pytest.mark.slow),
         (500, 50),
         pytest.param(5000, 1, marks=pytest.mark.slow),
         pytest.param(5000, 500, marks=pytest.mark.slow),
@@ -178,6 +178,7 @@ def test_kill_9_in_the_middle_then_it_goes_on(home: Stack, files: int) -> None:
     assert home.to_store.put_body_bytes <= (files + 64) * 4096
 
 
+@pytest.mark.slow
 def test_kill_9_in_a_large_file_then_only_the_rest_is_sent(home: Stack) -> None:
     parts = 12
     (home.folder / "large").write_bytes(secrets.token_bytes(parts * 8 * MIB))

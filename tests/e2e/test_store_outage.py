@@ -42,6 +42,7 @@ def own_api(tmp_path: Path, own_store: SeaweedFS, proxy: StoreProxy) -> Iterator
     api.kill()
 
 
+@pytest.mark.slow
 async def test_the_api_says_so_and_goes_on_when_it_is_back(
     own_store: SeaweedFS, own_api: ApiProcess, http: aiohttp.ClientSession
 ) -> None:

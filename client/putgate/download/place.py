@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from putgate_protocol.names import Name
 
@@ -53,7 +54,15 @@ def permissions(target: Path) -> int | None:
     return found.st_mode & 0o777 if stat.S_ISREG(found.st_mode) else None
 
 
-def opened(target: Path, name: Name, mode: int | None) -> tuple[Path, int]:
+class Place(NamedTuple):
+    """`found_again`: whether the next try looks there too."""
+
+    path: Path
+    descriptor: int
+    found_again: bool
+
+
+def opened(target: Path, name: Name, mode: int | None) -> Place:
     """What an earlier try has left, or a new file. Where another download is at work on that, or it is not ours
     alone, one under a name that nobody can guess.
     """
@@ -64,11 +73,12 @@ def opened(target: Path, name: Name, mode: int | None) -> tuple[Path, int]:
     mode = None if mode is None else mode | stat.S_IWUSR | stat.S_IRUSR
     wanted = 0o666 if mode is None else mode
     descriptor = _shared(path, wanted)
+    found_again = descriptor is not None
     if descriptor is None:
         path = target.parent / f".putgate-{secrets.token_hex(8)}.part"
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, wanted)
     allow(descriptor, mode)
-    return path, descriptor
+    return Place(path, descriptor, found_again)
 
 
 def allow(descriptor: int, mode: int | None) -> None:

@@ -53,10 +53,10 @@ class Unfinished:
         self._hashes: dict[int, PartHash] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._keep = self.plan.count > 1
         check(target)
         self._mode = permissions(target)
-        self._path, self._file = opened(target, name, self._mode)
+        self._path, self._file, found_again = opened(target, name, self._mode)
+        self._keep = self.plan.count > 1 and found_again
         self._state_path = self._path.with_suffix(".parts")
         self._state: int | None = None
         try:
@@ -144,12 +144,14 @@ class Unfinished:
             if self._closed:
                 return
             self._closed = True
-            if (not self._keep or not self._hashes) and is_at(self._file, self._path):
-                for path in (self._state_path, self._path):
-                    path.unlink(missing_ok=True)
-            if self._state is not None:
-                os.close(self._state)
-            os.close(self._file)
+            try:
+                if (not self._keep or not self._hashes) and is_at(self._file, self._path):
+                    for path in (self._state_path, self._path):
+                        path.unlink(missing_ok=True)
+            finally:
+                if self._state is not None:
+                    os.close(self._state)
+                os.close(self._file)
 
     def _verify(self) -> None:
         if len(self._hashes) != self.plan.count:

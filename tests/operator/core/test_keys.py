@@ -342,6 +342,7 @@ ACTIONS = st.lists(
 
 @settings(max_examples=100)
 @given(actions=ACTIONS)
+@pytest.mark.slow
 def test_no_key_signs_that_some_pod_does_not_accept(actions: list[tuple[str, Any]]) -> None:
     cluster = running()
     for action, value in actions:
