@@ -145,22 +145,8 @@ def test_no_thread_stays(stack: Stack) -> None:
         assert not thread.is_alive()
 
 
-def test_ctrl_c_in_a_stream_gives_its_upload_up(stack: Stack) -> None:
-    held, came = threading.Event(), threading.Event()
-
-    def hold(call: object) -> None:
-        came.set()
-        held.wait(60)
-
-    stack.store.on(kind("UploadPart"), hold)
-    script = (
-        "import io, os, putgate, sys\n"
-        "try:\n"
-        "    with putgate.sync.Client(sys.argv[1], token=sys.argv[2]) as client:\n"
-        "        client.upload_stream(io.BytesIO(os.urandom(20_000_000)), sys.argv[3])\n"
-        "except KeyboardInterrupt:\n"
-        "    print('interrupted')\n"
-    )
+def interrupted(script: str, stack: Stack, came: threading.Event, held: threading.Event) -> tuple[str, str, int]:
+    """What a script says that gets a Ctrl-C once `came` is set, on both its outputs, and its exit code."""
     process = subprocess.Popen(
         [sys.executable, "-c", script, stack.calls.url, stack.api.token, stack.prefix + "x"],
         stdout=subprocess.PIPE,
@@ -170,24 +156,54 @@ def test_ctrl_c_in_a_stream_gives_its_upload_up(stack: Stack) -> None:
     try:
         assert came.wait(60)
         process.send_signal(2)
-        out, said = process.communicate(timeout=60)
-        assert (out, said, process.returncode) == ("interrupted\n", "", 0)
-        assert stack.calls.counts["abort_multipart_upload"] == 1
+        return *process.communicate(timeout=60), process.returncode
     finally:
         held.set()
         process.kill()
         process.wait()
 
 
-def test_ctrl_c_ends_a_call_at_once(stack: Stack) -> None:
-    """A script that waits for an answer which does not come."""
-    held = threading.Event()
-    came = threading.Event()
+@pytest.fixture
+def came() -> threading.Event:
+    """Somebody waits."""
+    return threading.Event()
 
-    def hold(call: object) -> None:
+
+@pytest.fixture
+def held() -> threading.Event:
+    """They may go on."""
+    return threading.Event()
+
+
+@pytest.fixture
+def hold(came: threading.Event, held: threading.Event) -> Callable[[object], None]:
+    def wait(call: object) -> None:
         came.set()
         held.wait(60)
 
+    return wait
+
+
+def test_ctrl_c_in_a_stream_gives_its_upload_up(
+    stack: Stack, came: threading.Event, held: threading.Event, hold: Callable[[object], None]
+) -> None:
+    stack.store.on(kind("UploadPart"), hold)
+    script = (
+        "import io, os, putgate, sys\n"
+        "try:\n"
+        "    with putgate.sync.Client(sys.argv[1], token=sys.argv[2]) as client:\n"
+        "        client.upload_stream(io.BytesIO(os.urandom(20_000_000)), sys.argv[3])\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    assert interrupted(script, stack, came, held) == ("interrupted\n", "", 0)
+    assert stack.calls.counts["abort_multipart_upload"] == 1
+
+
+def test_ctrl_c_ends_a_call_at_once(
+    stack: Stack, came: threading.Event, held: threading.Event, hold: Callable[[object], None]
+) -> None:
+    """A script that waits for an answer which does not come."""
     stack.calls.on(kind("HEAD files"), hold)
     script = (
         "import putgate, sys\n"
@@ -197,15 +213,4 @@ def test_ctrl_c_ends_a_call_at_once(stack: Stack) -> None:
         "    except KeyboardInterrupt:\n"
         "        print('interrupted')\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, stack.calls.url, stack.api.token], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert came.wait(60)
-        process.send_signal(2)
-        out, _ = process.communicate(timeout=60)
-        assert (out, process.returncode) == ("interrupted\n", 0)
-    finally:
-        held.set()
-        process.kill()
-        process.wait()
+    assert interrupted(script, stack, came, held) == ("interrupted\n", "", 0)
