@@ -14,7 +14,9 @@ import pytest
 from putgate_api.housekeeping import strays
 from putgate_api.housekeeping.janitor import Janitor
 from putgate_api.housekeeping.tally import Tally
+from putgate_api.uploads.abort import abort
 from putgate_api.uploads.sign import sign
+from putgate_protocol.messages.abort import AbortRequest
 from putgate_protocol.messages.sign import SignRequest
 from putgate_protocol.settings.api import ApiSettings
 from putgate_storage.errors import Permanent, Refused, StoreError, Transient, Unsupported
@@ -295,6 +297,27 @@ def test_a_removal_that_comes_late_takes_no_record_of_a_live_upload() -> None:
         again = await begin(served, "x", DATA)
         assert again.parts == [], "nothing is sent again"
         assert (await finish(served, again)).status == "complete"
+
+    run(scenario())
+
+
+def test_an_abort_that_comes_late_takes_no_record_of_a_live_upload() -> None:
+    clock = Clock()
+    store = _Removals(clock)
+
+    async def scenario() -> None:
+        served = bucket(store)
+        answer = await begin(served, "x", DATA)
+
+        async def lapses() -> None:
+            clock.move(seconds=61)
+            await opened(served, store, "x")
+
+        store.before = lapses
+        await abort(served, caller(), AbortRequest(upload_id=answer.upload_id))
+        assert store.before is None
+        again = await begin(served, "x", DATA)
+        assert again.parts == [], "nothing is sent again"
 
     run(scenario())
 

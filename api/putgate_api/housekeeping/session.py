@@ -11,13 +11,11 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from putgate_api.housekeeping.tally import What
-from putgate_api.records.keys import RecordKeys
 from putgate_api.records.sessions import CREATION_LAPSE, Kept
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content
-from putgate_api.uploads.ending import drop_session, drop_upload
-from putgate_storage.errors import ConditionFailed, Transient
-from putgate_storage.store import DeletesIfMatch
+from putgate_api.uploads.ending import drop_session, drop_upload, remove_record
+from putgate_storage.errors import Transient
 
 _CREATION = timedelta(minutes=5)
 """How long after the last write of a `creating` record its creator's call may still have opened an upload. Longer, and
@@ -114,24 +112,13 @@ async def _remove(bucket: Bucket, held: Kept) -> bool:
         held = renewed
         await remove(held.session)
     if bucket.abilities.conditional_delete:
-        return await _remove_as_held(bucket, held)
+        return await remove_record(bucket, held)
     try:
         async with asyncio.timeout(_REMOVAL):
             renewed = await bucket.sessions.move(held)
             if renewed is not None:
-                await bucket.sessions.remove(renewed.session)
+                await remove_record(bucket, renewed)
     except TimeoutError as error:
         detail = f"the session record {held.session.id} was not removed while it was held"
         raise Transient(detail, code="HoldLapsed") from error
     return renewed is not None
-
-
-async def _remove_as_held(bucket: Bucket, held: Kept) -> bool:
-    """However late the store does it, no record goes that somebody else has written meanwhile."""
-    assert isinstance(bucket.store, DeletesIfMatch), "the probe has seen it"
-    key = RecordKeys(bucket.prefix).session(held.session.owner, held.session.id)
-    try:
-        await bucket.store.delete_if_match(key, held.etag)
-    except ConditionFailed:
-        return False
-    return True

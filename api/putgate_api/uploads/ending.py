@@ -6,11 +6,13 @@ time when nobody else can complete the upload any more.
 
 from __future__ import annotations
 
+from putgate_api.records.keys import RecordKeys
 from putgate_api.records.sessions import Kept, Session
 from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.content import Content, NotWhole, not_whole
 from putgate_api.uploads.orphans import abort_until_gone, drop_orphans
-from putgate_storage.store import StoreUpload
+from putgate_storage.errors import ConditionFailed
+from putgate_storage.store import DeletesIfMatch, StoreUpload
 
 
 async def drop_session(bucket: Bucket, kept: Kept) -> bool:
@@ -29,13 +31,30 @@ async def drop_session(bucket: Bucket, kept: Kept) -> bool:
         await bucket.sessions.move(kept, state="done", holder="")
         return False
     # Written again just before it is removed, so that nobody else can have taken the record over.
-    if await bucket.sessions.move(kept) is not None:
+    renewed = await bucket.sessions.move(kept)
+    if renewed is not None:
         await bucket.parts.remove(session)
         if session.copying:
             await bucket.copies.remove(session)
         if session.streamed:
             await bucket.streamed.remove(session.nonce)
-        await bucket.sessions.remove(session)
+        await remove_record(bucket, renewed)
+    return True
+
+
+async def remove_record(bucket: Bucket, held: Kept) -> bool:
+    """Remove a session record that we have just written. Where the store's deletes keep a condition, no record goes
+    that somebody else has written meanwhile, however late the store is; it is False then.
+    """
+    if not bucket.abilities.conditional_delete:
+        await bucket.sessions.remove(held.session)
+        return True
+    assert isinstance(bucket.store, DeletesIfMatch), "the probe has seen it"
+    key = RecordKeys(bucket.prefix).session(held.session.owner, held.session.id)
+    try:
+        await bucket.store.delete_if_match(key, held.etag)
+    except ConditionFailed:
+        return False
     return True
 
 
