@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,6 +15,7 @@ from putgate_api.housekeeping import strays
 from putgate_api.housekeeping.janitor import Janitor
 from putgate_api.housekeeping.tally import Tally
 from putgate_api.uploads.abort import abort
+from putgate_api.uploads.bucket import Bucket
 from putgate_api.uploads.sign import sign
 from putgate_protocol.messages.abort import AbortRequest
 from putgate_protocol.messages.sign import SignRequest
@@ -23,7 +24,7 @@ from putgate_storage.errors import Permanent, Refused, StoreError, Transient, Un
 from putgate_storage.memory import MemoryStore
 from putgate_storage.probe.run import FOLDER
 from putgate_storage.store import ObjectHeaders, Page, StoreLimits
-from putgate_storage.wrap.wrapped import wrap
+from putgate_storage.wrap.wrapped import Operation, wrap
 from tests.api.leftovers import (
     DATA,
     Dying,
@@ -41,6 +42,8 @@ from tests.api.leftovers import (
 )
 from tests.api.memory_bucket import PREFIX, Clock, begin, body, bucket, caller, finish, memory_store
 from tests.operator.virtual_time import now, run
+
+T = TypeVar("T")
 
 END = Seen(
     files=frozenset({"done", "published"}),
@@ -201,7 +204,7 @@ def test_an_upload_whose_parts_survive_an_abort_is_aborted_again() -> None:
     store = memory_store(clock)
     aborts: list[str] = []
 
-    async def first_in_vain(operation, call):  # type: ignore[no-untyped-def]
+    async def first_in_vain(operation: Operation, call: Callable[[], Awaitable[Any]]) -> Any:
         if operation.name == "abort":
             aborts.append(operation.name)
             if len(aborts) == 1:
@@ -232,15 +235,27 @@ def test_a_hold_is_left_alone_until_it_lapses() -> None:
     run(scenario())
 
 
+async def leave_done(served: Bucket, store: MemoryStore, clock: Clock) -> None:
+    """The record of an upload of "x" that is due, and no file."""
+    await finish(served, await opened(served, store, "x"))
+    await store.delete(f"{PREFIX}x")
+    clock.move(days=2)
+
+
+async def goes_on(served: Bucket) -> None:
+    """The upload of "x" has lost nothing."""
+    again = await begin(served, "x", DATA)
+    assert again.parts == [], "nothing is sent again"
+    assert (await finish(served, again)).status == "complete"
+
+
 def test_a_session_that_a_client_took_from_a_slow_janitor_stays() -> None:
     clock = Clock()
     store = memory_store(clock)
 
     async def scenario() -> None:
         served = bucket(store)
-        await finish(served, await opened(served, store, "x"))
-        await store.delete(f"{PREFIX}x")
-        clock.move(days=2)
+        await leave_done(served, store, clock)
 
         async def lapses() -> None:
             clock.move(seconds=6)
@@ -249,9 +264,7 @@ def test_a_session_that_a_client_took_from_a_slow_janitor_stays() -> None:
         deletes = _Before(lambda name: name == "delete", lapses)
         assert (await round_of(bucket(wrap(store, deletes)))).changed == {}
         assert deletes.ran
-        again = await begin(served, "x", DATA)
-        assert again.parts == [], "nothing is sent again"
-        assert (await finish(served, again)).status == "complete"
+        await goes_on(served)
 
     run(scenario())
 
@@ -283,9 +296,7 @@ def test_a_removal_that_comes_late_takes_no_record_of_a_live_upload() -> None:
 
     async def scenario() -> None:
         served = bucket(store)
-        await finish(served, await opened(served, store, "x"))
-        await store.delete(f"{PREFIX}x")
-        clock.move(days=2)
+        await leave_done(served, store, clock)
 
         async def lapses() -> None:
             clock.move(seconds=6)
@@ -294,9 +305,7 @@ def test_a_removal_that_comes_late_takes_no_record_of_a_live_upload() -> None:
         store.before = lapses
         assert (await round_of(served)).changed == {}
         assert store.before is None
-        again = await begin(served, "x", DATA)
-        assert again.parts == [], "nothing is sent again"
-        assert (await finish(served, again)).status == "complete"
+        await goes_on(served)
 
     run(scenario())
 
@@ -316,8 +325,7 @@ def test_an_abort_that_comes_late_takes_no_record_of_a_live_upload() -> None:
         store.before = lapses
         await abort(served, caller(), AbortRequest(upload_id=answer.upload_id))
         assert store.before is None
-        again = await begin(served, "x", DATA)
-        assert again.parts == [], "nothing is sent again"
+        await goes_on(served)
 
     run(scenario())
 
@@ -374,7 +382,7 @@ class _Between:
         self._left = at
         self.met = False
 
-    async def __call__(self, operation, call):  # type: ignore[no-untyped-def]
+    async def __call__(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         answer = await call()
         self._left -= 1
         if self._left == 0:
@@ -464,7 +472,7 @@ def test_a_stray_stays_where_the_store_does_not_have_the_rule(error: StoreError)
     store = memory_store(clock)
     refused: list[str] = []
 
-    async def no_rule(operation, call):  # type: ignore[no-untyped-def]
+    async def no_rule(operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         if operation.name == "ensure_abort_rule":
             refused.append(operation.name)
             raise error
@@ -667,7 +675,7 @@ def test_a_listing_in_another_order_takes_no_parts_from_their_session() -> None:
     clock = Clock()
     store = memory_store(clock)
 
-    async def backwards(operation, call):  # type: ignore[no-untyped-def]
+    async def backwards(operation: Operation, call: Callable[[], Awaitable[Any]]) -> Any:
         answer = await call()
         return replace(answer, entries=answer.entries[::-1]) if operation.name == "list" else answer
 
@@ -701,12 +709,12 @@ def test_parts_that_went_although_their_session_began_cost_one_more_initiate() -
 class _Before:
     """Something else happens just before the first call that fits."""
 
-    def __init__(self, fits, work):  # type: ignore[no-untyped-def]
+    def __init__(self, fits: Callable[[str], bool], work: Callable[[], Awaitable[object]]) -> None:
         self._fits = fits
         self._work = work
         self.ran = False
 
-    async def __call__(self, operation, call):  # type: ignore[no-untyped-def]
+    async def __call__(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         if not self.ran and self._fits(operation.name):
             self.ran = True
             await self._work()
@@ -776,7 +784,7 @@ class _Failing:
         self._every = every
         self._calls = 0
 
-    async def __call__(self, operation, call):  # type: ignore[no-untyped-def]
+    async def __call__(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         if operation.name == self._name:
             self._calls += 1
         if operation.name == self._name and self._times > 0 and self._calls % self._every == 0:
@@ -790,7 +798,7 @@ def test_it_runs_by_its_period_at_its_rate_and_reads_only_what_is_due() -> None:
     store = memory_store(clock)
     calls: list[tuple[float, str]] = []
 
-    async def note(operation, call):  # type: ignore[no-untyped-def]
+    async def note(operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         calls.append((now(), operation.name))
         return await call()
 
