@@ -14,6 +14,7 @@ from putgate_api.uploads.bucket import Bucket
 from putgate_protocol.messages.abort import AbortRequest
 from putgate_protocol.messages.initiate import Upload
 from putgate_protocol.settings.api import ApiSettings
+from putgate_storage.errors import Transient
 from putgate_storage.memory import MemoryStore
 from putgate_storage.probe.run import FOLDER
 from putgate_storage.store import ObjectHeaders
@@ -143,3 +144,36 @@ async def seen(store: MemoryStore) -> Seen:
         others=frozenset(names.get(key, key).removeprefix(PREFIX) for key in others),
         uploads=tuple(sorted(found.upload.key.removeprefix(PREFIX) for found in await store.list_uploads(""))),
     )
+
+
+class Before:
+    """Something else happens just before the first call that fits."""
+
+    def __init__(self, fits: Callable[[str], bool], work: Callable[[], Awaitable[object]]) -> None:
+        self._fits = fits
+        self._work = work
+        self.ran = False
+
+    async def __call__(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        if not self.ran and self._fits(operation.name):
+            self.ran = True
+            await self._work()
+        return await call()
+
+
+class Failing:
+    """Every so-many-th call of a name fails, so many times."""
+
+    def __init__(self, name: str, times: int, every: int = 1) -> None:
+        self._name = name
+        self._times = times
+        self._every = every
+        self._calls = 0
+
+    async def __call__(self, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        if operation.name == self._name:
+            self._calls += 1
+        if operation.name == self._name and self._times > 0 and self._calls % self._every == 0:
+            self._times -= 1
+            raise Transient("the store is silent", code="Silent")
+        return await call()
